@@ -1,0 +1,441 @@
+//! Commands typed at an interactive prompt, read off the screen.
+//!
+//! Control and the command line push every frame of a recording, or of a live session, in order.
+//! Keystrokes alone do not say what was run: completion, history and editing happen on the far
+//! side. So output goes through an emulator, and when the Enter that was typed is answered by a
+//! line feed, the cursor's line after the prompt is the command. The prompt's end is where the
+//! cursor stood when typing began.
+//!
+//! This is evidence, not prevention. What a person runs from a script, an editor, a here-document,
+//! an alias or a program that draws its own screen is not seen here as a command, and a target can
+//! print whatever it likes over its own prompt. Policy must not rely on it.
+//!
+//! INVARIANT: a command's text was on the screen. What a terminal did not show, such as a password
+//! typed without echo, is never captured; neither is a line of mask characters.
+//!
+//! Not here: commands of channels without a terminal, which the protocol states outright
+//! ([`FrameKind::ChannelOpened`]); decoding keys (`keystroke`).
+
+use std::collections::{HashMap, VecDeque};
+
+use avt::observer::{Observation, Observer};
+use avt::parser::Function;
+use avt::{Anchor, Operation, Position, ScreenKind, Terminal};
+
+use super::emulator::{Emulator, MAX_TERMINALS};
+use super::escape::escape_controls;
+use super::frame::{Frame, FrameKind, Pty};
+use super::keystroke::{Key, KeyDecoder};
+
+/// How far back a long command's first row may have scrolled.
+const SCROLLBACK_ROWS: usize = 500;
+
+/// Commands typed ahead that wait to be shown; older ones are given up.
+const MAX_WAITING: usize = 64;
+
+/// A command that is not shown this long after its Enter was not shown at all.
+const WAIT_US: u64 = 10_000_000;
+
+/// Longer typing is followed on the screen only.
+const MAX_TYPED_BYTES: usize = 4096;
+
+/// A command line that a person entered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypedCommand {
+    /// The channel it was typed on.
+    pub channel: u32,
+    /// When Enter was pressed, in microseconds since the session started.
+    pub at_us: u64,
+    /// What the screen showed of it, without the prompt; free of control characters.
+    pub text: String,
+    /// How sure the text is.
+    pub confidence: Confidence,
+}
+
+/// How sure the text of a [`TypedCommand`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confidence {
+    /// The screen showed exactly this after the prompt, or exactly what was typed.
+    Seen,
+    /// The prompt moved or other output ran into the line; the text may hold more or less than
+    /// the command.
+    Partial,
+}
+
+/// Follows all terminal channels of one session.
+#[derive(Default)]
+pub struct CommandTracker {
+    channels: HashMap<u32, ChannelTracker>,
+}
+
+impl std::fmt::Debug for CommandTracker {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("CommandTracker")
+            .field("channels", &self.channels.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CommandTracker {
+    /// Begins a session.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in one frame; returns the commands it completes, in order.
+    pub fn frame(&mut self, frame: &Frame<'_>) -> Vec<TypedCommand> {
+        let Frame { at_us, channel, kind } = *frame;
+        if let FrameKind::ChannelOpened { pty: Some(pty), .. } = kind {
+            self.open(channel, pty);
+            return Vec::new();
+        }
+        let Some(tracker) = self.channels.get_mut(&channel) else {
+            return Vec::new();
+        };
+        let lines = match kind {
+            FrameKind::Input(bytes) => {
+                tracker.input(at_us, bytes);
+                Vec::new()
+            }
+            FrameKind::Output(bytes) | FrameKind::ErrorOutput(bytes) => {
+                tracker.output(at_us, bytes)
+            }
+            FrameKind::Resized { columns, rows } => {
+                tracker.emulator.resize(columns, rows);
+                Vec::new()
+            }
+            FrameKind::ChannelClosed => {
+                let lines = tracker.finish();
+                self.channels.remove(&channel);
+                lines
+            }
+            FrameKind::ChannelOpened { .. }
+            | FrameKind::Signal(_)
+            | FrameKind::ExitStatus(_)
+            | FrameKind::ExitSignal { .. }
+            | FrameKind::Operation(_)
+            | FrameKind::Note(_)
+            | FrameKind::Omitted { .. } => Vec::new(),
+        };
+        lines.into_iter().map(|line| line.on_channel(channel)).collect()
+    }
+
+    /// Ends the session; returns commands that were entered and shown but not yet answered, such
+    /// as the one during which the session was cut.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<TypedCommand> {
+        let mut commands: Vec<TypedCommand> = self
+            .channels
+            .iter_mut()
+            .flat_map(|(channel, tracker)| {
+                tracker.finish().into_iter().map(|line| line.on_channel(*channel))
+            })
+            .collect();
+        commands.sort_by_key(|command| (command.at_us, command.channel));
+        commands
+    }
+
+    fn open(&mut self, channel: u32, pty: Pty<'_>) {
+        if self.channels.len() < MAX_TERMINALS
+            && let Some(emulator) = Emulator::new(pty.columns, pty.rows, SCROLLBACK_ROWS)
+        {
+            self.channels.insert(
+                channel,
+                ChannelTracker { emulator, keys: KeyDecoder::default(), typing: None, waiting: VecDeque::new() },
+            );
+        }
+    }
+}
+
+/// One terminal: its screen, the line being typed, and the lines entered but not yet shown.
+struct ChannelTracker {
+    emulator: Emulator,
+    keys: KeyDecoder,
+    typing: Option<Typing>,
+    waiting: VecDeque<Entered>,
+}
+
+/// The line being typed.
+struct Typing {
+    prompt: Option<Prompt>,
+    typed: Typed,
+}
+
+/// Where typing began.
+struct Prompt {
+    /// The first row of the line, wherever it scrolls to.
+    row: Anchor,
+    /// The line's text before the cursor.
+    text: String,
+}
+
+/// What the keys pressed spell, as long as they are plain enough to tell.
+enum Typed {
+    Exactly(String),
+    /// A key was pressed whose effect only the screen shows.
+    Unknown,
+}
+
+struct Entered {
+    at_us: u64,
+    prompt: Option<Prompt>,
+    typed: Typed,
+}
+
+struct EnteredLine {
+    at_us: u64,
+    text: String,
+    confidence: Confidence,
+}
+
+impl EnteredLine {
+    fn on_channel(self, channel: u32) -> TypedCommand {
+        TypedCommand {
+            channel,
+            at_us: self.at_us,
+            text: escape_controls(&self.text).into_owned(),
+            confidence: self.confidence,
+        }
+    }
+}
+
+impl ChannelTracker {
+    fn input(&mut self, at_us: u64, bytes: &[u8]) {
+        for key in self.keys.decode(bytes) {
+            if self.emulator.terminal().active_screen_kind() == ScreenKind::Alternate {
+                self.typing = None;
+                continue;
+            }
+            match key {
+                Key::Enter => self.enter(at_us),
+                Key::Interrupt => self.typing = None,
+                key => self.type_key(&key),
+            }
+        }
+    }
+
+    fn enter(&mut self, at_us: u64) {
+        // Enter alone enters nothing; its line feed must not be taken for another's.
+        if let Some(Typing { prompt, typed }) = self.typing.take() {
+            if self.waiting.len() >= MAX_WAITING {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back(Entered { at_us, prompt, typed });
+        }
+    }
+
+    fn type_key(&mut self, key: &Key) {
+        if self.typing.is_none() {
+            if matches!(key, Key::EndOfInput) {
+                return;
+            }
+            // While entered lines wait to be shown, the cursor is not at the prompt of this one.
+            let prompt = if self.waiting.is_empty() {
+                Prompt::at_cursor(self.emulator.terminal_mut())
+            } else {
+                None
+            };
+            self.typing = Some(Typing { prompt, typed: Typed::Exactly(String::new()) });
+        }
+        if let Some(typing) = &mut self.typing {
+            typing.typed.press(key);
+        }
+    }
+
+    fn output(&mut self, at_us: u64, bytes: &[u8]) -> Vec<EnteredLine> {
+        while self.waiting.front().is_some_and(|line| at_us.saturating_sub(line.at_us) > WAIT_US) {
+            self.waiting.pop_front();
+        }
+        let mut shown = Vec::new();
+        let mut watch = LineFeeds { waiting: &mut self.waiting, shown: &mut shown };
+        self.emulator.feed(bytes, &mut watch);
+        shown
+    }
+
+    fn finish(&mut self) -> Vec<EnteredLine> {
+        let mut shown = Vec::new();
+        LineFeeds { waiting: &mut self.waiting, shown: &mut shown }
+            .read_line(self.emulator.terminal());
+        shown
+    }
+}
+
+impl Typed {
+    fn press(&mut self, key: &Key) {
+        let Self::Exactly(text) = self else {
+            return;
+        };
+        match key {
+            Key::Character(character) if text.len() < MAX_TYPED_BYTES => text.push(*character),
+            Key::Backspace => {
+                text.pop();
+            }
+            Key::EraseLine => text.clear(),
+            Key::Character(_)
+            | Key::EndOfInput
+            | Key::Enter
+            | Key::Interrupt
+            | Key::Other => *self = Self::Unknown,
+        }
+    }
+}
+
+impl Prompt {
+    fn at_cursor(terminal: &mut Terminal) -> Option<Self> {
+        let line = CursorLine::read(terminal)?;
+        let row = terminal.anchor_at(Position {
+            screen: ScreenKind::Primary,
+            col: 0,
+            row: line.first_row,
+        })?;
+        Some(Self { row, text: line.before_cursor })
+    }
+}
+
+/// The line that the cursor is on, soft-wrapped rows joined.
+struct CursorLine {
+    /// Its rows as avt counts them: 0 is the top of the screen, negative is scrolled off.
+    first_row: isize,
+    last_row: isize,
+    before_cursor: String,
+    text: String,
+}
+
+impl CursorLine {
+    /// `None` on the alternate screen.
+    fn read(terminal: &Terminal) -> Option<Self> {
+        if terminal.active_screen_kind() == ScreenKind::Alternate {
+            return None;
+        }
+        let cursor = terminal.cursor();
+        let rows: Vec<&avt::Line> = terminal.primary_screen().all_lines().collect();
+        let top = rows.len().checked_sub(terminal.size().1)?;
+        let at = top.checked_add(cursor.row)?;
+        let is_wrapped = |row: usize| rows.get(row).is_some_and(|line| line.is_wrapped());
+
+        let first = (0..=at).rev().find(|row| *row == 0 || !is_wrapped(row - 1))?;
+        let last = (at..rows.len()).find(|row| !is_wrapped(*row)).unwrap_or(at);
+        let text_of = |range: std::ops::Range<usize>| -> String {
+            rows.get(range).unwrap_or_default().iter().map(|line| line.text()).collect()
+        };
+        let mut before_cursor = text_of(first..at);
+        before_cursor.extend(
+            rows.get(at)?
+                .cells()
+                .iter()
+                .take(cursor.col)
+                .filter(|cell| cell.width() > 0)
+                .map(avt::Cell::char),
+        );
+        Some(Self {
+            first_row: isize::try_from(first).ok()?.checked_sub_unsigned(top)?,
+            last_row: isize::try_from(last).ok()?.checked_sub_unsigned(top)?,
+            before_cursor,
+            text: text_of(first..last.checked_add(1)?),
+        })
+    }
+}
+
+/// Reads the cursor's line each time output is about to leave it, while entered lines wait.
+struct LineFeeds<'a> {
+    waiting: &'a mut VecDeque<Entered>,
+    shown: &'a mut Vec<EnteredLine>,
+}
+
+impl Observer for LineFeeds<'_> {
+    type Output = ();
+
+    fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
+        let leaves_line =
+            matches!(operation, Operation::Function(Function::Lf | Function::Nel));
+        if leaves_line && !self.waiting.is_empty() {
+            self.read_line(context.terminal());
+        }
+    }
+
+    fn end(&mut self, _: &mut Observation<'_>) -> Self::Output {}
+}
+
+/// What a line on the screen means for the entered line that waits.
+enum Verdict {
+    /// It is that line.
+    Is(String, Confidence),
+    /// It is where that line would be, and shows nothing of it.
+    ShowsNothing,
+    /// It is some other line.
+    IsAnother,
+}
+
+impl LineFeeds<'_> {
+    fn read_line(&mut self, terminal: &Terminal) {
+        let (Some(entered), Some(line)) = (self.waiting.front(), CursorLine::read(terminal)) else {
+            return;
+        };
+        let at_us = entered.at_us;
+        match entered.compare(&line, terminal) {
+            Verdict::IsAnother => {}
+            Verdict::ShowsNothing => {
+                self.waiting.pop_front();
+            }
+            Verdict::Is(text, confidence) => {
+                self.waiting.pop_front();
+                self.shown.push(EnteredLine { at_us, text, confidence });
+            }
+        }
+    }
+}
+
+impl Entered {
+    fn compare(&self, line: &CursorLine, terminal: &Terminal) -> Verdict {
+        let after_prompt = self.prompt.as_ref().and_then(|prompt| {
+            let is_same_line = match terminal.resolve(&prompt.row) {
+                Some(position) => (line.first_row..=line.last_row).contains(&position.row),
+                // The row was erased, as Ctrl-L does; the prompt's text must identify the line.
+                None => !prompt.text.trim().is_empty(),
+            };
+            line.text.strip_prefix(prompt.text.as_str()).filter(|_| is_same_line)
+        });
+        match (after_prompt, &self.typed) {
+            (Some(shown), typed) => compare_after_prompt(shown.trim(), typed),
+            (None, Typed::Exactly(typed)) => {
+                let typed = typed.trim();
+                if !typed.is_empty() && line.text.trim_end().ends_with(typed) {
+                    Verdict::Is(typed.to_owned(), Confidence::Seen)
+                } else {
+                    Verdict::IsAnother
+                }
+            }
+            (None, Typed::Unknown) => {
+                let shown = line.text.trim();
+                if shown.is_empty() {
+                    Verdict::IsAnother
+                } else {
+                    Verdict::Is(shown.to_owned(), Confidence::Partial)
+                }
+            }
+        }
+    }
+}
+
+fn compare_after_prompt(shown: &str, typed: &Typed) -> Verdict {
+    if shown.is_empty() || shown.chars().all(|character| matches!(character, '*' | '•' | '●')) {
+        return Verdict::ShowsNothing;
+    }
+    let confidence = match typed {
+        Typed::Unknown => Confidence::Seen,
+        Typed::Exactly(typed) => {
+            let typed = typed.trim();
+            match shown.strip_prefix(typed) {
+                Some("") => Confidence::Seen,
+                // A right-hand prompt stands apart from what was typed.
+                Some(rest) if rest.starts_with("  ") && !typed.is_empty() => {
+                    return Verdict::Is(typed.to_owned(), Confidence::Seen);
+                }
+                Some(_) | None => Confidence::Partial,
+            }
+        }
+    };
+    Verdict::Is(shown.to_owned(), confidence)
+}
