@@ -1,0 +1,69 @@
+//! Targets and accounts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A target, as created (`POST /v1/targets`), replaced (`PUT /v1/targets/{name}`), applied and shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSpec {
+    /// Unique name.
+    pub name: String,
+    /// Protocol kind: `ssh`.
+    pub protocol: String,
+    /// `host:port`.
+    pub address: String,
+    /// Labels that policies read.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// `low`, `medium`, `high` or `critical`.
+    pub sensitivity: String,
+    /// Host keys accepted, OpenSSH one-line form.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
+    /// Whether the first host key seen may be pinned when none is given.
+    #[serde(default)]
+    pub pins_first_host_key: bool,
+}
+
+/// A target as listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TargetView {
+    /// Id.
+    pub id: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub spec: TargetSpec,
+    /// Names of its accounts.
+    pub accounts: Vec<String>,
+}
+
+/// An account, as created (`POST /v1/targets/{target}/accounts`), replaced (`PUT …/{account}`), applied
+/// and shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountSpec {
+    /// The target it is on.
+    pub target: String,
+    /// Name as the target spells it.
+    pub name: String,
+    /// Secrets engine: `static` or `ssh_ca`.
+    pub engine: String,
+    /// Engine settings.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// An account as listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountView {
+    /// Id.
+    pub id: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub spec: AccountSpec,
+    /// Whether the secret its engine needs has been stored.
+    pub has_secret: bool,
+}

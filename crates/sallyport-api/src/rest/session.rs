@@ -1,0 +1,68 @@
+//! Sessions and the operations in them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use sallyport_core::time::Timestamp;
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionView {
+    /// Id.
+    pub id: String,
+    /// Grant it runs under.
+    pub grant_id: String,
+    /// Who.
+    pub person: String,
+    /// Account.
+    pub account: String,
+    /// Target.
+    pub target: String,
+    /// Protocol kind.
+    pub protocol: String,
+    /// The client's address.
+    pub ip: String,
+    /// `live` or `ended`.
+    pub state: String,
+    /// Why it ended.
+    pub end_reason: Option<String>,
+    /// When it opened.
+    #[schema(value_type = String, format = DateTime)]
+    pub opened_at: Timestamp,
+    /// When it ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Timestamp>,
+    /// Its recording.
+    pub recording_id: String,
+    /// Bytes from client to target, once ended.
+    pub bytes_up: u64,
+    /// Bytes from target to client, once ended.
+    pub bytes_down: u64,
+}
+
+/// One operation of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OperationView {
+    /// Id.
+    pub id: String,
+    /// Kind: `exec`, `file_upload`, …
+    pub kind: String,
+    /// What exactly.
+    pub detail: String,
+    /// `completed`, `interrupted`, `refused`, `failed_at_target`.
+    pub outcome: String,
+    /// Reason code, when refused.
+    pub reason: Option<String>,
+    /// Exit status of a command.
+    pub exit_status: Option<u32>,
+    /// Bytes of a file moved.
+    pub size_bytes: Option<u64>,
+    /// SHA-256 of a file moved.
+    pub sha256: Option<String>,
+    /// When it began.
+    #[schema(value_type = String, format = DateTime)]
+    pub started_at: Timestamp,
+    /// When its outcome was known.
+    #[schema(value_type = String, format = DateTime)]
+    pub ended_at: Timestamp,
+}

@@ -1,0 +1,95 @@
+//! The vault: status, initialisation, unsealing, secrets, leases.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::sensitive::Sensitive;
+use sallyport_core::time::Timestamp;
+
+/// `GET /v1/vault`. Anonymous.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VaultStatus {
+    /// Whether it was made.
+    pub is_initialised: bool,
+    /// Whether it is sealed.
+    pub is_sealed: bool,
+    /// Seal kind: `shamir` or `key_file`.
+    pub seal: Option<String>,
+    /// Shares given so far in this unseal.
+    pub shares_given: u8,
+    /// Shares needed.
+    pub threshold: u8,
+}
+
+/// `POST /v1/vault/initialise`. Needs the bootstrap enrolment code; works once.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InitialiseVault {
+    /// The enrolment code printed at first start; it is not used up by this.
+    pub code: Sensitive,
+    /// Shares to make, 1 to 16.
+    pub shares: u8,
+    /// Shares needed to unseal, 1 to `shares`.
+    pub threshold: u8,
+}
+
+/// Answer to [`InitialiseVault`].
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InitialisedVault {
+    /// The shares. Shown this once; give each to another person.
+    pub shares: Vec<Sensitive>,
+}
+
+/// `POST /v1/vault/unseal`. Anonymous: the share is the proof.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unseal {
+    /// One share.
+    pub share: Sensitive,
+}
+
+/// `PUT /v1/targets/{target}/accounts/{account}/secret`: stores what the engine needs; never read back.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteSecret {
+    /// `password` or `private_key`.
+    pub kind: String,
+    /// The secret.
+    pub value: Sensitive,
+}
+
+/// Answer to [`WriteSecret`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretWritten {
+    /// Path in the vault.
+    pub path: String,
+    /// Version stored.
+    pub version: u64,
+}
+
+/// `GET /v1/ssh-authority`: what a target's sshd must trust (`TrustedUserCAKeys`). Any member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SshAuthorityView {
+    /// OpenSSH one-line public key of the authority for targets.
+    pub public_key: String,
+}
+
+/// A lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseView {
+    /// Id.
+    pub id: String,
+    /// Grant it serves.
+    pub grant_id: String,
+    /// Session it was made for.
+    pub session_id: String,
+    /// Engine.
+    pub engine: String,
+    /// `intended`, `issued`, `revoking`, `revoked`.
+    pub state: String,
+    /// Its end.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Failed revocations so far.
+    pub revoke_attempts: u32,
+}

@@ -1,0 +1,448 @@
+//! The decision itself: what no policy can switch off, then the policies, then what is still missing.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Question, Reason};
+use crate::{
+    policy::{BundleHash, Constraints, Demand, Requirement},
+    principal::AuthenticationStrength,
+    session::{OPERATION_DETAIL_BYTES_MAX, OperationKind},
+};
+
+/// What the policies said about one question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// The bundle asked.
+    pub bundle: BundleHash,
+    /// Whether the authorise set permits.
+    pub is_authorised: bool,
+    /// Ids of the policies that decided: the permits, or the forbids that overrode them.
+    pub determining: Vec<String>,
+    /// Whether a forbid policy matched.
+    pub is_forbidden: bool,
+    /// What the require set demands.
+    pub demands: Vec<Demand>,
+}
+
+/// Why policies could not be evaluated. Always a denial.
+#[derive(Debug, thiserror::Error)]
+#[error("evaluate policies {policies:?} of bundle `{bundle}`: {message}")]
+pub struct PolicyError {
+    /// The bundle.
+    pub bundle: BundleHash,
+    /// The policies at fault, as far as known.
+    pub policies: Vec<String>,
+    /// What went wrong.
+    pub message: String,
+}
+
+/// Answers questions from a policy bundle. Cedar in production.
+pub trait PolicyEngine: Send + Sync {
+    /// Evaluates both sets of the bundle.
+    ///
+    /// # Errors
+    /// [`PolicyError`] when any policy could not be evaluated, even one that would not have mattered.
+    fn evaluate(&self, question: &Question) -> Result<Evaluation, PolicyError>;
+}
+
+/// How a decision came about: enough to explain and replay it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Bundle asked; absent when the decision fell before any policy was asked.
+    pub bundle: Option<BundleHash>,
+    /// Policies that decided.
+    pub determining: Vec<String>,
+    /// Policies of the require set that were satisfied.
+    pub demanding: Vec<String>,
+    /// Hash of the facts.
+    pub facts_hash: String,
+}
+
+/// What is missing before the answer can be yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Unmet {
+    /// A live grant: access must be asked for.
+    Grant,
+    /// A stronger or fresher sign-in.
+    Mfa {
+        /// Least strength.
+        strength: AuthenticationStrength,
+        /// Greatest age in seconds.
+        max_age_s: Option<u64>,
+    },
+    /// A reason in words.
+    Justification {
+        /// Least number of characters.
+        min_chars: u64,
+    },
+    /// A ticket.
+    Ticket {
+        /// What it must begin with.
+        prefix: String,
+    },
+    /// Other people's votes.
+    Approval {
+        /// How many.
+        count: u64,
+        /// From which group.
+        from: Option<String>,
+    },
+}
+
+/// A yes, and the only thing a permit can be made from. Made by [`decide`] alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorisation {
+    pub(super) question: Question,
+    pub(super) constraints: Constraints,
+    pub(super) trace: Trace,
+    pub(super) approvals: Vec<Requirement>,
+}
+
+impl Authorisation {
+    /// Limits that hold.
+    #[must_use]
+    pub const fn constraints(&self) -> &Constraints {
+        &self.constraints
+    }
+
+    /// How it came about.
+    #[must_use]
+    pub const fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// For [`Action::RequestCreate`]: the votes that turn the request into a grant. Empty means at
+    /// once.
+    #[must_use]
+    pub fn approvals(&self) -> &[Requirement] {
+        &self.approvals
+    }
+
+    /// The facts it rests on.
+    #[must_use]
+    pub const fn question(&self) -> &Question {
+        &self.question
+    }
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes, within constraints.
+    Permit(Box<Authorisation>),
+    /// Not yet: this is missing.
+    Challenge {
+        /// What is missing, each once.
+        unmet: Vec<Unmet>,
+        /// Limits that would hold.
+        constraints: Constraints,
+        /// How it came about.
+        trace: Trace,
+    },
+    /// No.
+    Deny {
+        /// Why, at least one.
+        reasons: Vec<Reason>,
+        /// How it came about.
+        trace: Trace,
+    },
+}
+
+impl Decision {
+    /// `permit`, `challenge` or `deny`, as metrics and records spell it.
+    #[must_use]
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Permit(_) => "permit",
+            Self::Challenge { .. } => "challenge",
+            Self::Deny { .. } => "deny",
+        }
+    }
+
+    /// How it came about.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        match self {
+            Self::Permit(authorisation) => &authorisation.trace,
+            Self::Challenge { trace, .. } | Self::Deny { trace, .. } => trace,
+        }
+    }
+}
+
+/// Decides. Pure: the same question and bundle give the same answer for ever.
+///
+/// What no policy can switch off comes first: a disabled person, a lock, a grant that is not live or
+/// not this person's, an unreviewed break-glass, an operation too long to record. Then the policies;
+/// an error there denies. Then what the require set still misses.
+#[must_use]
+pub fn decide(engine: &dyn PolicyEngine, question: &Question) -> Decision {
+    let mut trace = Trace {
+        bundle: None,
+        determining: Vec::new(),
+        demanding: Vec::new(),
+        facts_hash: question.facts_hash(),
+    };
+    if let Some(reason) = refused_before_policy(question) {
+        return Decision::Deny {
+            reasons: vec![reason],
+            trace,
+        };
+    }
+    let evaluation = match engine.evaluate(question) {
+        Ok(evaluation) => evaluation,
+        Err(error) => {
+            trace.bundle = Some(error.bundle);
+            trace.determining = error.policies;
+            return Decision::Deny {
+                reasons: vec![Reason::PolicyError],
+                trace,
+            };
+        }
+    };
+    trace.bundle = Some(evaluation.bundle);
+    trace.determining = evaluation.determining;
+    trace.demanding = evaluation
+        .demands
+        .iter()
+        .map(|demand| demand.policy.clone())
+        .collect();
+    if evaluation.is_forbidden {
+        return Decision::Deny {
+            reasons: vec![Reason::Forbidden],
+            trace,
+        };
+    }
+    if !evaluation.is_authorised {
+        return Decision::Deny {
+            reasons: vec![Reason::NotPermitted],
+            trace,
+        };
+    }
+    let constraints = evaluation
+        .demands
+        .iter()
+        .flat_map(|demand| &demand.constraints)
+        .fold(Constraints::default(), Constraints::tightened);
+    let requirements = strictest(
+        evaluation
+            .demands
+            .iter()
+            .flat_map(|demand| &demand.requirements),
+    );
+    if let Some(reason) = refused_by_constraints(question, &constraints) {
+        return Decision::Deny {
+            reasons: vec![reason],
+            trace,
+        };
+    }
+    let unmet = unmet(question, &requirements);
+    if !unmet.is_empty() {
+        return Decision::Challenge {
+            unmet,
+            constraints,
+            trace,
+        };
+    }
+    let approvals = match question.request {
+        Some(ref request) if request.is_break_glass => Vec::new(),
+        _ => requirements
+            .into_iter()
+            .filter(|r| matches!(r, Requirement::Approval { .. }))
+            .collect(),
+    };
+    Decision::Permit(Box::new(Authorisation {
+        question: question.clone(),
+        constraints,
+        trace,
+        approvals,
+    }))
+}
+
+fn refused_before_policy(question: &Question) -> Option<Reason> {
+    if !question.principal.is_enabled {
+        return Some(Reason::PersonDisabled);
+    }
+    let is_locked = question.locks.iter().any(|lock| {
+        lock.stops(
+            &question.principal.id,
+            &question.account.id,
+            &question.target.id,
+            question.now,
+        )
+    });
+    if is_locked {
+        return Some(Reason::Locked);
+    }
+    if let Some(grant) = &question.grant {
+        let is_live = grant.is_open && grant.from <= question.now && question.now < grant.until;
+        let is_theirs =
+            grant.person_id == question.principal.id && grant.account_id == question.account.id;
+        if !is_live || !is_theirs {
+            return Some(Reason::GrantNotLive);
+        }
+    }
+    let is_break_glass = question
+        .request
+        .as_ref()
+        .is_some_and(|request| request.is_break_glass);
+    if question.action == Action::RequestCreate
+        && is_break_glass
+        && question.history.open_reviews > 0
+    {
+        return Some(Reason::ReviewOutstanding);
+    }
+    match (question.action, &question.operation, &question.grant) {
+        // An operation without a grant or without a description is a fault of the caller; deny.
+        (Action::OperationRun, None, _) | (Action::OperationRun, _, None) => {
+            Some(Reason::GrantNotLive)
+        }
+        (_, Some(operation), _) if operation.detail.len() > OPERATION_DETAIL_BYTES_MAX => {
+            Some(Reason::OperationTooLong)
+        }
+        _ => None,
+    }
+}
+
+fn refused_by_constraints(question: &Question, constraints: &Constraints) -> Option<Reason> {
+    match (question.action, &question.request, &question.operation) {
+        (Action::RequestCreate, Some(request), _)
+            if request.duration_s > constraints.max_duration_s =>
+        {
+            Some(Reason::DurationTooLong)
+        }
+        (Action::OperationRun, _, Some(operation)) => match operation.kind {
+            OperationKind::FileUpload if !constraints.upload => Some(Reason::UploadRefused),
+            OperationKind::FileChange if !constraints.upload => Some(Reason::UploadRefused),
+            OperationKind::FileDownload if !constraints.download => Some(Reason::DownloadRefused),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Adds requirements up: of each kind the strictest, approvals per group the largest count.
+fn strictest<'a>(requirements: impl Iterator<Item = &'a Requirement>) -> Vec<Requirement> {
+    let mut sum: Vec<Requirement> = Vec::new();
+    for new in requirements {
+        let mut is_merged = false;
+        for old in &mut sum {
+            is_merged |= merge(old, new);
+        }
+        if !is_merged {
+            sum.push(new.clone());
+        }
+    }
+    sum.sort();
+    sum
+}
+
+/// Makes `old` as strict as both when they speak of the same thing; says whether they do.
+fn merge(old: &mut Requirement, new: &Requirement) -> bool {
+    match (old, new) {
+        (
+            Requirement::Mfa {
+                strength,
+                max_age_s,
+            },
+            Requirement::Mfa {
+                strength: new_strength,
+                max_age_s: new_max_age_s,
+            },
+        ) => {
+            *strength = (*strength).max(*new_strength);
+            *max_age_s = match (*max_age_s, *new_max_age_s) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            true
+        }
+        (
+            Requirement::Justification { min_chars },
+            Requirement::Justification { min_chars: new },
+        ) => {
+            *min_chars = (*min_chars).max(*new);
+            true
+        }
+        (
+            Requirement::Approval { count, from },
+            Requirement::Approval {
+                count: new,
+                from: new_from,
+            },
+        ) if from == new_from => {
+            *count = (*count).max(*new);
+            true
+        }
+        (Requirement::Ticket { prefix }, Requirement::Ticket { prefix: new }) => prefix == new,
+        _ => false,
+    }
+}
+
+fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
+    let mut unmet = Vec::new();
+    let has_grant = question.grant.is_some();
+    if question.action == Action::SessionOpen && !has_grant {
+        unmet.push(Unmet::Grant);
+    }
+    for requirement in requirements {
+        match requirement {
+            Requirement::Mfa {
+                strength,
+                max_age_s,
+            } => {
+                let age_s = question.now.since(question.authentication.at).as_secs();
+                let is_fresh = max_age_s.is_none_or(|max| age_s <= max);
+                // An operation runs within a session whose sign-in was checked when it opened.
+                let is_checked_here = question.action != Action::OperationRun;
+                if is_checked_here && (question.authentication.strength < *strength || !is_fresh) {
+                    unmet.push(Unmet::Mfa {
+                        strength: *strength,
+                        max_age_s: *max_age_s,
+                    });
+                }
+            }
+            // A grant exists only because its request met these.
+            _ if has_grant => {}
+            Requirement::Justification { min_chars } => {
+                let given = question
+                    .request
+                    .as_ref()
+                    .map_or(0, |r| r.reason.trim().chars().count());
+                if u64::try_from(given).unwrap_or(u64::MAX) < *min_chars {
+                    unmet.push(Unmet::Justification {
+                        min_chars: *min_chars,
+                    });
+                }
+            }
+            Requirement::Ticket { prefix } => {
+                let ticket = question.request.as_ref().and_then(|r| r.ticket.as_deref());
+                if !ticket.is_some_and(|ticket| is_ticket(ticket, prefix)) {
+                    unmet.push(Unmet::Ticket {
+                        prefix: prefix.clone(),
+                    });
+                }
+            }
+            // Votes come after the request exists; before a session they are simply missing.
+            Requirement::Approval { count, from } if question.action == Action::SessionOpen => {
+                unmet.push(Unmet::Approval {
+                    count: *count,
+                    from: from.clone(),
+                });
+            }
+            Requirement::Approval { .. } => {}
+        }
+    }
+    unmet
+}
+
+/// Whether `ticket` is `prefix` and then one to twelve digits.
+fn is_ticket(ticket: &str, prefix: &str) -> bool {
+    ticket.strip_prefix(prefix).is_some_and(|number| {
+        (1..=12).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

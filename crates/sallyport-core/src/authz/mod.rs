@@ -1,0 +1,24 @@
+//! The policy decision point: one pure function from a [`Question`] to a [`Decision`].
+//!
+//! The broker asks before every request and session; the gateway asks again for every operation.
+//! Administrative acts on Sallyport itself are decided by [`admin`].
+//!
+//! INVARIANT: a [`Permit`] exists only because [`decide`] returned an [`Authorisation`] or because its
+//! signature verified.
+
+mod admin;
+mod decide;
+mod permit;
+mod question;
+mod reason;
+
+pub use admin::{AdminAction, is_admin_permitted};
+pub use decide::{
+    Authorisation, Decision, Evaluation, PolicyEngine, PolicyError, Trace, Unmet, decide,
+};
+pub use permit::{Permit, PermitError, PermitIds, PermitTerms, SignedPermit};
+pub use question::{
+    AccountFacts, Action, GrantFacts, HistoryFacts, NetworkFacts, OperationFacts, PrincipalFacts,
+    Question, RequestFacts, TargetFacts,
+};
+pub use reason::Reason;

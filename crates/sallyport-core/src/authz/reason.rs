@@ -1,0 +1,143 @@
+//! Every reason for which access is refused: one list, stable codes, words for the person.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident $code:literal $message:literal $remedy:literal;)+) => {
+        /// Why something was refused. The code is stable and documented; the words may improve.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $($(#[$doc])* #[serde(rename = $code)] $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The stable code, kebab case.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code),+ }
+            }
+
+            /// What happened, in words.
+            #[must_use]
+            pub const fn message(self) -> &'static str {
+                match self { $(Self::$variant => $message),+ }
+            }
+
+            /// What the person can do about it.
+            #[must_use]
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No policy permits it, or the account or target does not exist: the two look the same.
+    NotPermitted "not-permitted"
+        "no policy permits this access, or there is no such account or target"
+        "check the spelling of account@target, or ask your security team to be made eligible";
+    /// A forbid policy matched.
+    Forbidden "forbidden"
+        "a policy forbids this"
+        "ask your security team; the request id names the policy";
+    /// Policy evaluation failed.
+    PolicyError "policy-error"
+        "the policies could not be evaluated, so nothing is permitted"
+        "tell your security team: `sallyport policy check` shows the fault";
+    /// A lock is in force.
+    Locked "locked"
+        "access is locked"
+        "ask the security team why and until when";
+    /// The person is disabled.
+    PersonDisabled "person-disabled"
+        "your account is disabled"
+        "ask an owner to enable it";
+    /// There is a grant, but for somebody or something else, or it has ended.
+    GrantNotLive "grant-not-live"
+        "the grant has ended or is for another account"
+        "ask for access again";
+    /// Authentication is too weak or too old.
+    AuthenticationTooWeak "authentication-too-weak"
+        "a stronger or fresher sign-in is needed"
+        "connect with a one-time code or sign in again";
+    /// Asked for longer than policy allows.
+    DurationTooLong "duration-too-long"
+        "the duration asked for is longer than policy allows"
+        "ask for a shorter time";
+    /// Break-glass is blocked until its last use was reviewed.
+    ReviewOutstanding "review-outstanding"
+        "your last break-glass access has not been reviewed yet"
+        "ask the security team to close the review";
+    /// Uploads are not allowed.
+    UploadRefused "upload-refused"
+        "policy does not allow moving files to this target"
+        "ask for access that allows uploads";
+    /// Downloads are not allowed.
+    DownloadRefused "download-refused"
+        "policy does not allow taking files from this target"
+        "ask for access that allows downloads";
+    /// The protocol feature is not offered.
+    FeatureRefused "feature-refused"
+        "this feature is not offered through Sallyport"
+        "shell, exec, sftp and scp are available";
+    /// An operation's description is too long to decide and record.
+    OperationTooLong "operation-too-long"
+        "the command or path is too long to be decided and recorded"
+        "put it into a script and run that";
+    /// The vault is sealed.
+    VaultSealed "vault-sealed"
+        "the vault is sealed, so no credential can be used"
+        "an operator must unseal it: `sallyport operator unseal`";
+    /// The target cannot be reached.
+    TargetUnreachable "target-unreachable"
+        "the target could not be reached or refused the credential"
+        "check that the target is up; an operator sees the cause in the log";
+    /// The target's host key differs from the pinned one.
+    HostKeyChanged "host-key-changed"
+        "the target shows another host key than the pinned one"
+        "do not go on; tell your security team";
+    /// The target has no pinned host key and may not pin the first seen.
+    HostKeyUnknown "host-key-unknown"
+        "the target has no pinned host key"
+        "an owner must add one: `sallyport target edit TARGET --host-key ...`";
+    /// Recording cannot be written.
+    RecorderFailed "recorder-failed"
+        "the session cannot be recorded, so it does not take place"
+        "tell your operators: the gateway cannot write recordings";
+    /// The audit log cannot be written.
+    AuditFailed "audit-failed"
+        "the audit log cannot be written, so nothing happens"
+        "tell your operators: the store cannot be written";
+    /// The control plane does not answer.
+    ControlUnavailable "control-unavailable"
+        "the control plane does not answer"
+        "try again in a moment";
+    /// Too many attempts.
+    TooManyAttempts "too-many-attempts"
+        "too many failed attempts"
+        "wait 15 minutes, or ask an owner";
+    /// The selector cannot be read.
+    SelectorInvalid "selector-invalid"
+        "the name you connect to is not account@target"
+        "use ssh account@target@gateway, for example ssh root@web-1@gw.example";
+    /// The request was denied by an approver.
+    RequestDenied "request-denied"
+        "an approver denied the request"
+        "talk to the approver, then ask again";
+    /// The request ended before it was approved.
+    RequestEnded "request-ended"
+        "the request was cancelled or ran out before enough people approved"
+        "ask again";
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}

@@ -1,0 +1,125 @@
+//! The life of a credential: intent, issue, revocation. The intent is durable before the credential
+//! exists, so that a crash never leaves one that nobody knows of.
+//!
+//! INVARIANT: a lease never ends later than its grant, and once revocation began it never goes back.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{AccountId, GrantId, LeaseId, SessionId},
+    time::Timestamp,
+};
+
+/// Where a lease stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseState {
+    /// Recorded, credential not made yet; swept after a crash.
+    Intended,
+    /// The credential exists.
+    Issued,
+    /// To be revoked; tried for ever.
+    Revoking,
+    /// Gone at its source.
+    Revoked,
+}
+
+/// A credential with a lifetime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Id.
+    pub id: LeaseId,
+    /// Grant it serves and never outlives.
+    pub grant_id: GrantId,
+    /// Session it was made for.
+    pub session_id: SessionId,
+    /// Account it opens.
+    pub account_id: AccountId,
+    /// Engine that made it.
+    pub engine: String,
+    /// Where it stands.
+    pub state: LeaseState,
+    /// End of the credential's life.
+    pub expires_at: Timestamp,
+    /// What the engine needs to revoke it; never a secret. At most 4 KiB.
+    pub handle: Option<String>,
+    /// Failed revocations so far.
+    pub revoke_attempts: u32,
+    /// When revocation is tried next.
+    pub next_attempt_at: Timestamp,
+}
+
+/// Why a lease cannot take a step.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum LeaseStepError {
+    /// The step does not follow from where the lease stands.
+    #[error("lease `{lease}` is {state:?} and cannot be {step}")]
+    WrongState {
+        /// The lease.
+        lease: LeaseId,
+        /// Where it stands.
+        state: LeaseState,
+        /// What was asked.
+        step: &'static str,
+    },
+}
+
+impl Lease {
+    /// Records that the credential exists.
+    ///
+    /// # Errors
+    /// [`LeaseStepError::WrongState`] unless the lease is intended: a lease whose revocation began
+    /// while the credential was being made must be revoked, not used.
+    pub fn issued(&mut self, handle: Option<String>) -> Result<(), LeaseStepError> {
+        if self.state != LeaseState::Intended {
+            return Err(self.wrong_state("issued"));
+        }
+        self.state = LeaseState::Issued;
+        self.handle = handle;
+        Ok(())
+    }
+
+    /// Begins revocation; harmless when it began before.
+    pub fn begin_revocation(&mut self, now: Timestamp) {
+        if matches!(self.state, LeaseState::Intended | LeaseState::Issued) {
+            self.state = LeaseState::Revoking;
+            self.next_attempt_at = now;
+        }
+    }
+
+    /// Records that the credential is gone at its source.
+    ///
+    /// # Errors
+    /// [`LeaseStepError::WrongState`] unless revocation had begun.
+    pub fn revoked(&mut self) -> Result<(), LeaseStepError> {
+        if self.state != LeaseState::Revoking {
+            return Err(self.wrong_state("revoked"));
+        }
+        self.state = LeaseState::Revoked;
+        Ok(())
+    }
+
+    /// Records a failed revocation and plans the next, doubling from one second up to five minutes.
+    /// There is no last attempt.
+    pub fn revocation_failed(&mut self, now: Timestamp) {
+        self.revoke_attempts = self.revoke_attempts.saturating_add(1);
+        let delay_s = 1_u64 << self.revoke_attempts.min(9).saturating_sub(1);
+        self.next_attempt_at = now.plus(Duration::from_secs(delay_s.min(300)));
+    }
+
+    fn wrong_state(&self, step: &'static str) -> LeaseStepError {
+        LeaseStepError::WrongState {
+            lease: self.id.clone(),
+            state: self.state,
+            step,
+        }
+    }
+}
+
+/// When a credential asked for now must end: after `ttl`, but never later than its grant.
+#[must_use]
+pub fn expiry(now: Timestamp, ttl: Duration, grant_until: Timestamp) -> Timestamp {
+    now.plus(ttl).min(grant_until)
+}

@@ -1,0 +1,183 @@
+//! What a policy bundle may demand and limit: the closed, typed registry behind the annotations of
+//! the require set, and how several demands add up.
+//!
+//! INVARIANT: demands accumulate and the strictest wins; no demand can weaken another.
+//!
+//! Not here: Cedar text and annotations (`sallyport-policy`), which produce these values.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::principal::AuthenticationStrength;
+
+/// SHA-256 over the canonical content of a bundle, in lower-case hex. Names one immutable version.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BundleHash(pub String);
+
+impl fmt::Display for BundleHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something that must be true before access is given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Requirement {
+    /// Authentication at least this strong, checked at most this long ago.
+    Mfa {
+        /// Least strength.
+        strength: AuthenticationStrength,
+        /// Greatest age, in seconds; absent means the age of the sign-in itself is enough.
+        max_age_s: Option<u64>,
+    },
+    /// A reason in words.
+    Justification {
+        /// Least number of characters.
+        min_chars: u64,
+    },
+    /// A change ticket.
+    Ticket {
+        /// Shape the ticket must have: letters, `-` and digits as in `CHG-1234`; the prefix.
+        prefix: String,
+    },
+    /// Votes of other people.
+    Approval {
+        /// How many distinct people.
+        count: u64,
+        /// Group the voters must be in; absent means anybody with the approver role.
+        from: Option<String>,
+    },
+}
+
+/// A limit on what a permitted session may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Constraint {
+    /// Longest grant, in seconds.
+    MaxDuration {
+        /// Seconds.
+        seconds: u64,
+    },
+    /// Ends a session in which nothing passed for this long, in seconds.
+    IdleTimeout {
+        /// Seconds.
+        seconds: u64,
+    },
+    /// Which directions files may move in.
+    FileTransfer {
+        /// Towards the target.
+        up: bool,
+        /// From the target.
+        down: bool,
+    },
+    /// Most bytes of an exec channel's output and of forwarded data kept in the recording in full.
+    RecordingContentLimit {
+        /// Bytes.
+        bytes: u64,
+    },
+}
+
+/// Constraints added up: what a permit carries and the gateway enforces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constraints {
+    /// Longest grant, in seconds.
+    pub max_duration_s: u64,
+    /// Idle limit, in seconds.
+    pub idle_timeout_s: Option<u64>,
+    /// Files may move to the target.
+    pub upload: bool,
+    /// Files may move from the target.
+    pub download: bool,
+    /// Bytes of bulk content recorded in full; beyond, size and running hash.
+    pub recording_content_limit_bytes: u64,
+}
+
+/// No policy may grant longer than this: seven days, in seconds.
+pub const MAX_DURATION_CEILING_S: u64 = 7 * 24 * 3_600;
+/// Content recorded in full when no policy says otherwise: 64 MiB.
+pub const RECORDING_CONTENT_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+
+impl Default for Constraints {
+    fn default() -> Self {
+        Self {
+            max_duration_s: MAX_DURATION_CEILING_S,
+            idle_timeout_s: None,
+            upload: true,
+            download: true,
+            recording_content_limit_bytes: RECORDING_CONTENT_LIMIT_BYTES,
+        }
+    }
+}
+
+impl Constraints {
+    /// These constraints and `constraint`, whichever is stricter. Recording more is stricter, so the
+    /// content limit grows.
+    #[must_use]
+    pub fn tightened(mut self, constraint: &Constraint) -> Self {
+        match constraint {
+            Constraint::MaxDuration { seconds } => {
+                self.max_duration_s = self.max_duration_s.min(*seconds)
+            }
+            Constraint::IdleTimeout { seconds } => {
+                self.idle_timeout_s = Some(
+                    self.idle_timeout_s
+                        .map_or(*seconds, |now| now.min(*seconds)),
+                );
+            }
+            Constraint::FileTransfer { up, down } => {
+                self.upload &= up;
+                self.download &= down;
+            }
+            Constraint::RecordingContentLimit { bytes } => {
+                self.recording_content_limit_bytes = self.recording_content_limit_bytes.max(*bytes);
+            }
+        }
+        self
+    }
+}
+
+/// One satisfied policy of the require set and what it adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demand {
+    /// Id of the policy, as in its `@id` annotation.
+    pub policy: String,
+    /// What must be true first.
+    pub requirements: Vec<Requirement>,
+    /// What is limited then.
+    pub constraints: Vec<Constraint>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn constraint() -> impl Strategy<Value = Constraint> {
+        prop_oneof![
+            (1_u64..100_000).prop_map(|seconds| Constraint::MaxDuration { seconds }),
+            (1_u64..100_000).prop_map(|seconds| Constraint::IdleTimeout { seconds }),
+            (any::<bool>(), any::<bool>())
+                .prop_map(|(up, down)| Constraint::FileTransfer { up, down }),
+            (0_u64..1 << 40).prop_map(|bytes| Constraint::RecordingContentLimit { bytes }),
+        ]
+    }
+
+    proptest! {
+        /// PO-2
+        #[test]
+        fn constraints_add_up_in_any_order_and_never_loosen(mut all in prop::collection::vec(constraint(), 0..12)) {
+            let forward = all.iter().fold(Constraints::default(), Constraints::tightened);
+            all.reverse();
+            let backward = all.iter().fold(Constraints::default(), Constraints::tightened);
+            prop_assert_eq!(&forward, &backward);
+            for one in &all {
+                prop_assert_eq!(&forward.clone().tightened(one), &forward);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Sessions and the operations within them, as both sides of the gateway RPC name them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::OperationId, time::Timestamp};
+
+/// Why a session ended. Printed to the person, counted and recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// The client left.
+    ClientClosed,
+    /// The target closed the connection.
+    TargetClosed,
+    /// The target could not be reached or refused the credential.
+    TargetUnreachable,
+    /// The target's identity is not the pinned one.
+    HostKeyChanged,
+    /// Somebody ended this session.
+    EndedByOperator,
+    /// Somebody ended the grant.
+    GrantEnded,
+    /// The grant ran out.
+    GrantExpired,
+    /// A lock stopped it.
+    Locked,
+    /// The person was disabled.
+    PersonDisabled,
+    /// A policy change no longer permits it.
+    PolicyChanged,
+    /// Nothing passed for longer than policy allows.
+    IdleTimeout,
+    /// The recording could not be written.
+    RecorderFailed,
+    /// The control plane was away for longer than allowed.
+    ControlLost,
+    /// The gateway stopped or died.
+    GatewayStopped,
+    /// A fault in our own code ended this session only.
+    Panicked,
+}
+
+impl EndReason {
+    /// The stable code.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "client-closed",
+            Self::TargetClosed => "target-closed",
+            Self::TargetUnreachable => "target-unreachable",
+            Self::HostKeyChanged => "host-key-changed",
+            Self::EndedByOperator => "ended-by-operator",
+            Self::GrantEnded => "grant-ended",
+            Self::GrantExpired => "grant-expired",
+            Self::Locked => "locked",
+            Self::PersonDisabled => "person-disabled",
+            Self::PolicyChanged => "policy-changed",
+            Self::IdleTimeout => "idle-timeout",
+            Self::RecorderFailed => "recorder-failed",
+            Self::ControlLost => "control-lost",
+            Self::GatewayStopped => "gateway-stopped",
+            Self::Panicked => "panicked",
+        }
+    }
+
+    /// What the person is told.
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::ClientClosed => "you closed the session",
+            Self::TargetClosed => "the target closed the connection",
+            Self::TargetUnreachable => "the target could not be reached or refused the credential",
+            Self::HostKeyChanged => {
+                "the target's host key is not the pinned one; tell your security team"
+            }
+            Self::EndedByOperator => "this session was ended by an operator",
+            Self::GrantEnded => "your grant was ended",
+            Self::GrantExpired => "your grant has run out; ask again if you still need access",
+            Self::Locked => "access is locked",
+            Self::PersonDisabled => "your account is disabled",
+            Self::PolicyChanged => "policy no longer permits this session",
+            Self::IdleTimeout => "the session was idle for too long",
+            Self::RecorderFailed => {
+                "the recording could not be written, and nothing goes on unrecorded"
+            }
+            Self::ControlLost => "the control plane has been away for too long",
+            Self::GatewayStopped => "the gateway is stopping",
+            Self::Panicked => "a fault in the gateway ended this session; please report it",
+        }
+    }
+}
+
+/// What kind of thing is done within a session. As policy reads it in `context.operation.kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// An interactive shell.
+    Shell,
+    /// One command run without a shell prompt.
+    Exec,
+    /// A named SSH subsystem, such as `sftp`.
+    Subsystem,
+    /// A file moved to the target.
+    FileUpload,
+    /// A file moved from the target.
+    FileDownload,
+    /// A file or directory changed in another way: removed, renamed, made, its attributes set.
+    FileChange,
+    /// A command typed at a prompt; evidence only, it cannot be refused.
+    TypedCommand,
+    /// A forwarded connection, agent or display.
+    Forward,
+}
+
+impl OperationKind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::Shell,
+        Self::Exec,
+        Self::Subsystem,
+        Self::FileUpload,
+        Self::FileDownload,
+        Self::FileChange,
+        Self::TypedCommand,
+        Self::Forward,
+    ];
+
+    /// As policies and the audit log spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shell => "shell",
+            Self::Exec => "exec",
+            Self::Subsystem => "subsystem",
+            Self::FileUpload => "file_upload",
+            Self::FileDownload => "file_download",
+            Self::FileChange => "file_change",
+            Self::TypedCommand => "typed_command",
+            Self::Forward => "forward",
+        }
+    }
+}
+
+/// One thing somebody is about to do within a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Kind.
+    pub kind: OperationKind,
+    /// What exactly: the command line, the file's path, the subsystem's name, the destination. As the
+    /// protocol spelled it, invalid UTF-8 replaced; at most 32 KiB.
+    pub detail: String,
+}
+
+/// Longest `detail` of an operation, in bytes. A longer one is refused, not cut.
+pub const OPERATION_DETAIL_BYTES_MAX: usize = 32 * 1024;
+
+/// What became of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationOutcome {
+    /// Done.
+    Completed,
+    /// Let through; its end was not seen (the session was cut off).
+    Interrupted,
+    /// Stopped before it reached the target.
+    Refused,
+    /// The target said no.
+    FailedAtTarget,
+}
+
+/// The evidence of one operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Id.
+    pub id: OperationId,
+    /// SSH channel or its like, as numbered in the recording.
+    pub channel: u32,
+    /// What.
+    pub operation: Operation,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When its outcome was known.
+    pub ended_at: Timestamp,
+    /// What became of it.
+    pub outcome: OperationOutcome,
+    /// Reason code, when refused.
+    pub reason: Option<String>,
+    /// Exit status, for commands that ended with one.
+    pub exit_status: Option<u32>,
+    /// Bytes of a file moved.
+    pub size_bytes: Option<u64>,
+    /// SHA-256 of a file moved, lower-case hex; absent when it was not moved whole and in order.
+    pub sha256: Option<String>,
+}
