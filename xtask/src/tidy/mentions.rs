@@ -65,15 +65,15 @@ fn finding(line: usize, what: String, remedy: String) -> Finding {
     }
 }
 
-/// Words in backticks that are paths: with a `/`, ending in `/` or in a known ending. What follows
-/// `::` is an item in the file.
+/// Words in backticks that are paths of at least two parts, ending in `/` or in a known ending. What
+/// follows `::` is an item in the file.
 fn quoted_paths(line: &str) -> impl Iterator<Item = &str> {
     line.split('`')
         .skip(1)
         .step_by(2)
         .map(|quoted| quoted.split("::").next().unwrap_or(quoted))
-        .filter(|word| word.contains('/') && !word.contains([' ', '<', '*', '{', ':']))
-        .filter(|word| !word.starts_with('/'))
+        .filter(|word| word.trim_end_matches('/').contains('/') && !word.starts_with('/'))
+        .filter(|word| !word.contains([' ', '<', '*', '{', ':']))
         .filter(|word| {
             [".rs", ".md", ".toml", "/"]
                 .iter()

@@ -9,6 +9,7 @@
 mod coverage;
 mod dependencies;
 mod edges;
+mod links;
 mod mentions;
 mod module_docs;
 mod names;
@@ -59,6 +60,7 @@ const CHECKS: &[Check] = &[
     ("coverage", coverage::check),
     ("dependencies", dependencies::check),
     ("edges", edges::check),
+    ("links", links::check),
     ("mentions", mentions::check),
     ("module_docs", module_docs::check),
     ("names", names::check),

@@ -61,7 +61,7 @@ impl RustFile<'_> {
     }
 }
 
-const TEXT_ENDINGS: &[&str] = &[".rs", ".toml", ".md", ".lock"];
+const TEXT_ENDINGS: &[&str] = &[".rs", ".toml", ".md", ".lock", "LICENSE"];
 
 impl Tree {
     /// Reads the repository.
