@@ -1,1 +1,13 @@
+//! The control plane: loads facts, asks core, commits the outcome with its record, tells who must
+//! know. Vertical slices over a small kernel; each slice owns its tables, routes and jobs.
+//!
+//! INVARIANT: a state change commits in one transaction with at least one audit event
+//! ([`kernel::transaction`]), and nothing takes effect before that commit is durable.
+//!
+//! Not here: rules (`sallyport-core`), Cedar (`sallyport-policy`), key material at rest
+//! (`sallyport-vault`), anything that parses bytes of a target (`sallyport-gateway`).
 
+#![warn(missing_docs)]
+
+pub mod audit;
+pub mod kernel;

@@ -1,0 +1,432 @@
+//! Group commit: one write connection, one order, one fsync for many writers.
+//!
+//! Writers take turns on the connection; each works inside a savepoint of one outer transaction. Who
+//! commits releases the savepoint, leaves its audit entries in the group and waits. The flusher queues
+//! for the connection like everybody else, so it comes after the writers that were waiting already:
+//! the busier the store, the larger the group. It then writes the entries, commits the outer
+//! transaction and wakes the whole group.
+//!
+//! INVARIANT: a writer is told "durable" only after the COMMIT that holds its change and its entries
+//! returned; sequence numbers are dense because they are assigned under the connection's lock and only
+//! survive with that COMMIT.
+
+use std::sync::{
+    Arc, LazyLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use sallyport_core::{
+    event::{Actor, Events},
+    time::{Clock, Timestamp},
+};
+use sallyport_evidence::log::{
+    entry::{self, EntryHeader},
+    tree::TreeHash,
+};
+use sqlx::{AssertSqlSafe, Executor as _, postgres::PgConnection, sqlite::SqliteConnection};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot, watch};
+
+use super::{
+    database::StoreError,
+    statement::{ConnectionMut, Value},
+    task,
+    transaction::{Committed, Transaction},
+};
+
+/// The write connection.
+#[derive(Debug)]
+pub(super) enum OwnedConnection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl OwnedConnection {
+    pub(super) fn as_mut(&mut self) -> ConnectionMut<'_> {
+        match self {
+            Self::Sqlite(connection) => ConnectionMut::Sqlite(connection),
+            Self::Postgres(connection) => ConnectionMut::Postgres(connection),
+        }
+    }
+
+    /// Runs text without arguments, such as `COMMIT`.
+    pub(super) async fn plain(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let result = match self {
+            Self::Sqlite(connection) => connection.execute(sql).await.map(drop),
+            Self::Postgres(connection) => connection.execute(sql).await.map(drop),
+        };
+        result.map_err(|source| StoreError::Statement { sql, source })
+    }
+
+    const fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+}
+
+struct PendingEntry {
+    seq: u64,
+    bytes: Vec<u8>,
+    leaf: TreeHash,
+}
+
+type Verdict = Result<(), String>;
+
+/// What the lock protects.
+struct WriteSide {
+    connection: OwnedConnection,
+    is_open: bool,
+    /// A writer gave up inside its savepoint.
+    is_dirty: bool,
+    next_seq: u64,
+    last_at: Timestamp,
+    entries: Vec<PendingEntry>,
+    waiters: Vec<oneshot::Sender<Verdict>>,
+}
+
+struct Shared {
+    side: Arc<Mutex<WriteSide>>,
+    flush: Notify,
+    is_stopped: AtomicBool,
+    clock: Arc<dyn Clock>,
+    log_size: watch::Sender<u64>,
+}
+
+/// Handle to the write side.
+#[derive(Clone)]
+pub(super) struct Writer(Arc<Shared>);
+
+/// Any fixed number does; it keeps two controls on one PostgreSQL from interleaving sequences.
+const SEQUENCE_LOCK: &str = "SELECT pg_advisory_xact_lock(7022)";
+
+/// Starts the flusher.
+pub(super) fn start(connection: OwnedConnection, clock: Arc<dyn Clock>) -> Writer {
+    let side = WriteSide {
+        connection,
+        is_open: false,
+        is_dirty: false,
+        next_seq: 0,
+        last_at: Timestamp::EPOCH,
+        entries: Vec::new(),
+        waiters: Vec::new(),
+    };
+    let shared = Arc::new(Shared {
+        side: Arc::new(Mutex::new(side)),
+        flush: Notify::new(),
+        is_stopped: AtomicBool::new(false),
+        clock,
+        log_size: watch::Sender::new(0),
+    });
+    let flusher = Arc::downgrade(&shared);
+    task::spawn("store flusher", async move {
+        while let Some(shared) = flusher.upgrade() {
+            // Wakes at least once a second so that the task ends when the last handle is gone.
+            let _ =
+                tokio::time::timeout(std::time::Duration::from_secs(1), shared.flush.notified())
+                    .await;
+            shared.flush_group().await;
+        }
+    });
+    Writer(shared)
+}
+
+impl Writer {
+    pub(super) async fn begin(&self, actor: Actor) -> Result<Transaction, StoreError> {
+        let mut side = Arc::clone(&self.0.side).lock_owned().await;
+        if self.is_stopped() {
+            return Err(StoreError::Stopped);
+        }
+        if let Err(error) = side.open().await {
+            self.0.abandon(&mut side, &error).await;
+            return Err(error);
+        }
+        Ok(Transaction::new(
+            Held {
+                side: Some(side),
+                shared: Arc::clone(&self.0),
+            },
+            actor,
+        ))
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.0.is_stopped.load(Ordering::Acquire)
+    }
+
+    pub(super) fn log_size(&self) -> watch::Receiver<u64> {
+        self.0.log_size.subscribe()
+    }
+}
+
+impl WriteSide {
+    /// Makes sure the outer transaction is open and a fresh savepoint begins.
+    async fn open(&mut self) -> Result<(), StoreError> {
+        self.clean().await?;
+        if !self.is_open {
+            if self.connection.is_sqlite() {
+                self.connection.plain("BEGIN IMMEDIATE").await?;
+                self.is_open = true;
+            } else {
+                self.connection.plain("BEGIN").await?;
+                self.is_open = true;
+                self.connection.plain(SEQUENCE_LOCK).await?;
+            }
+            self.read_head().await?;
+        }
+        self.connection.plain("SAVEPOINT writer").await
+    }
+
+    /// Undoes what a writer left that gave up.
+    async fn clean(&mut self) -> Result<(), StoreError> {
+        if self.is_dirty {
+            self.connection
+                .plain("ROLLBACK TO SAVEPOINT writer")
+                .await?;
+            self.connection.plain("RELEASE SAVEPOINT writer").await?;
+            self.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    async fn read_head(&mut self) -> Result<(), StoreError> {
+        let sql = "SELECT next_seq, last_at FROM audit_head WHERE id = 1";
+        let rows = self.connection.as_mut().all(sql, vec![]).await?;
+        let head = rows.first().ok_or_else(|| StoreError::Damaged {
+            place: "audit_head".to_owned(),
+            problem: "it has no row".to_owned(),
+        })?;
+        self.next_seq = head.count("next_seq")?;
+        self.last_at = head.time("last_at")?;
+        Ok(())
+    }
+
+    async fn write_entries(&mut self) -> Result<(), StoreError> {
+        let entries = std::mem::take(&mut self.entries);
+        for group in entries.chunks(ROWS_PER_INSERT) {
+            if let Ok(group) = <&[PendingEntry; ROWS_PER_INSERT]>::try_from(group) {
+                self.insert(&INSERT_MANY, group).await?;
+            } else {
+                for one in group {
+                    self.insert(&INSERT_ONE, std::slice::from_ref(one)).await?;
+                }
+            }
+        }
+        let sql = "UPDATE audit_head SET next_seq = $1, last_at = $2 WHERE id = 1";
+        self.connection
+            .as_mut()
+            .run(sql, crate::params![self.next_seq, self.last_at])
+            .await?;
+        Ok(())
+    }
+
+    async fn insert(
+        &mut self,
+        sql: &'static str,
+        entries: &[PendingEntry],
+    ) -> Result<(), StoreError> {
+        let mut arguments: Vec<Value> = Vec::with_capacity(entries.len().saturating_mul(3));
+        for entry in entries {
+            arguments.push(entry.seq.into());
+            arguments.push(String::from_utf8_lossy(&entry.bytes).into_owned().into());
+            arguments.push(entry.leaf.as_bytes().to_vec().into());
+        }
+        self.connection.as_mut().run(sql, arguments).await.map(drop)
+    }
+}
+
+/// Entries per multi-row insert; a fixed number, so that the prepared statement is reused.
+const ROWS_PER_INSERT: usize = 32;
+static INSERT_ONE: LazyLock<&'static str> = LazyLock::new(|| insert_sql(1));
+static INSERT_MANY: LazyLock<&'static str> = LazyLock::new(|| insert_sql(ROWS_PER_INSERT));
+
+fn insert_sql(rows: usize) -> &'static str {
+    let tuples: Vec<String> = (0..rows)
+        .map(|row| format!("(${}, ${}, ${})", row * 3 + 1, row * 3 + 2, row * 3 + 3))
+        .collect();
+    // Leaked once per size: two short texts for the life of the process.
+    Box::leak(
+        format!(
+            "INSERT INTO audit_entry (seq, entry, leaf) VALUES {}",
+            tuples.join(", ")
+        )
+        .into_boxed_str(),
+    )
+}
+
+impl Shared {
+    async fn flush_group(&self) {
+        let mut side = self.side.lock().await;
+        if !side.is_open {
+            return;
+        }
+        match commit_group(&mut side).await {
+            Ok(()) => {
+                side.is_open = false;
+                let next_seq = side.next_seq;
+                for waiter in side.waiters.drain(..) {
+                    let _ = waiter.send(Ok(()));
+                }
+                drop(side);
+                self.log_size
+                    .send_if_modified(|size| std::mem::replace(size, next_seq) != next_seq);
+            }
+            Err(error) => self.abandon(&mut side, &error).await,
+        }
+    }
+
+    /// Gives the whole group up. Nothing of it happened, and everybody in it is told so.
+    async fn abandon(&self, side: &mut WriteSide, error: &StoreError) {
+        let cause = match std::error::Error::source(error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        tracing::error!(cause, "a group of changes could not be made durable");
+        side.entries.clear();
+        side.is_dirty = false;
+        let is_undone = !side.is_open || side.connection.plain("ROLLBACK").await.is_ok();
+        side.is_open = false;
+        // A full disk leaves the store as it was. After any other failed write, what the kernel holds
+        // and what the disk holds may differ (fsync is not retried), so going on is not safe.
+        if !is_undone || !is_recoverable(error) {
+            self.is_stopped.store(true, Ordering::Release);
+        }
+        for waiter in side.waiters.drain(..) {
+            let _ = waiter.send(Err(cause.clone()));
+        }
+    }
+}
+
+async fn commit_group(side: &mut WriteSide) -> Result<(), StoreError> {
+    side.clean().await?;
+    if side.waiters.is_empty() {
+        side.entries.clear();
+        return side.connection.plain("ROLLBACK").await;
+    }
+    side.write_entries().await?;
+    side.connection.plain("COMMIT").await
+}
+
+fn is_recoverable(error: &StoreError) -> bool {
+    match error {
+        StoreError::Statement {
+            source: sqlx::Error::Database(error),
+            ..
+        } => {
+            // SQLITE_FULL, SQLITE_BUSY; PostgreSQL disk_full and cannot_connect_now classes.
+            error
+                .code()
+                .is_some_and(|code| matches!(&*code, "13" | "5" | "53100" | "57P03" | "40001"))
+        }
+        _ => false,
+    }
+}
+
+/// A writer's turn on the connection.
+pub(super) struct Held {
+    side: Option<OwnedMutexGuard<WriteSide>>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    #[expect(
+        clippy::expect_used,
+        reason = "the guard is taken only by the functions that consume `self`"
+    )]
+    fn side(&mut self) -> &mut WriteSide {
+        self.side
+            .as_mut()
+            .expect("a turn holds its guard until it is consumed")
+    }
+
+    pub(super) fn connection(&mut self) -> ConnectionMut<'_> {
+        self.side().connection.as_mut()
+    }
+
+    pub(super) async fn commit(
+        mut self,
+        actor: &Actor,
+        events: Events,
+    ) -> Result<Committed, StoreError> {
+        let now = self.shared.clock.now();
+        let side = self.side();
+        let at = now.max(side.last_at);
+        let first_seq = side.next_seq;
+        let mut entries = Vec::with_capacity(events.count());
+        for (seq, event) in (first_seq..).zip(events.into_iter_all()) {
+            let header = EntryHeader {
+                seq,
+                at: at.to_string(),
+                event: event.name.as_str().to_owned(),
+                actor: actor.as_str().to_owned(),
+                subject: event.subject,
+            };
+            let bytes = entry::encode(&header, &event.fields).map_err(StoreError::Entry)?;
+            let leaf = TreeHash::of_leaf(&bytes);
+            entries.push(PendingEntry { seq, bytes, leaf });
+        }
+        let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+        side.connection.plain("RELEASE SAVEPOINT writer").await?;
+        side.next_seq = first_seq.saturating_add(count);
+        side.last_at = at;
+        side.entries.extend(entries);
+        self.wait_for_group().await?;
+        Ok(Committed { first_seq, at })
+    }
+
+    pub(super) async fn commit_without_record(mut self) -> Result<(), StoreError> {
+        self.side()
+            .connection
+            .plain("RELEASE SAVEPOINT writer")
+            .await?;
+        self.wait_for_group().await
+    }
+
+    /// Leaves the connection to the next writer and waits for the group's verdict.
+    async fn wait_for_group(mut self) -> Result<(), StoreError> {
+        let (sender, verdict) = oneshot::channel();
+        self.side().waiters.push(sender);
+        drop(self.side.take());
+        self.shared.flush.notify_one();
+        match verdict.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(cause)) => Err(StoreError::NotDurable { cause }),
+            Err(_) => Err(StoreError::NotDurable {
+                cause: "the writer is gone".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(mut side) = self.side.take() {
+            side.is_dirty = true;
+            drop(side);
+            self.shared.flush.notify_one();
+        }
+    }
+}
+
+/// Runs several statements without arguments, for migrations.
+pub(super) async fn script(connection: &mut OwnedConnection, sql: &str) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Statement {
+        sql: "(migration)",
+        source,
+    };
+    match connection {
+        OwnedConnection::Sqlite(connection) => sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(failed),
+        OwnedConnection::Postgres(connection) => sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(failed),
+    }
+}
