@@ -15,6 +15,7 @@
 pub mod access;
 pub mod authz;
 pub mod descriptor;
+pub mod entropy;
 pub mod event;
 pub mod id;
 pub mod inventory;
