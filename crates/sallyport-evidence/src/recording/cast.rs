@@ -224,3 +224,6 @@ impl<W: Write> CastWriter<W> {
             .map_err(CastError::Write)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,7 +143,13 @@ impl CommandTracker {
         {
             self.channels.insert(
                 channel,
-                ChannelTracker { emulator, keys: KeyDecoder::default(), typing: None, waiting: VecDeque::new() },
+                ChannelTracker {
+                    emulator,
+                    keys: KeyDecoder::default(),
+                    typing: None,
+                    waiting: VecDeque::new(),
+                    has_output_since_enter: false,
+                },
             );
         }
     }
@@ -155,6 +161,7 @@ struct ChannelTracker {
     keys: KeyDecoder,
     typing: Option<Typing>,
     waiting: VecDeque<Entered>,
+    has_output_since_enter: bool,
 }
 
 /// The line being typed.
@@ -178,10 +185,13 @@ enum Typed {
     Unknown,
 }
 
+/// A line that was entered and not yet shown.
 struct Entered {
     at_us: u64,
     prompt: Option<Prompt>,
     typed: Typed,
+    /// The next line was begun at a prompt, so this one was answered, perhaps without being shown.
+    is_passed: bool,
 }
 
 struct EnteredLine {
@@ -222,7 +232,8 @@ impl ChannelTracker {
             if self.waiting.len() >= MAX_WAITING {
                 self.waiting.pop_front();
             }
-            self.waiting.push_back(Entered { at_us, prompt, typed });
+            self.waiting.push_back(Entered { at_us, prompt, typed, is_passed: false });
+            self.has_output_since_enter = false;
         }
     }
 
@@ -231,12 +242,11 @@ impl ChannelTracker {
             if matches!(key, Key::EndOfInput) {
                 return;
             }
-            // While entered lines wait to be shown, the cursor is not at the prompt of this one.
-            let prompt = if self.waiting.is_empty() {
-                Prompt::at_cursor(self.emulator.terminal_mut())
-            } else {
-                None
-            };
+            let prompt = Prompt::at_cursor(self.emulator.terminal_mut());
+            let is_at_prompt = prompt.as_ref().is_some_and(|prompt| !prompt.is_blank());
+            if is_at_prompt && self.has_output_since_enter {
+                self.waiting.iter_mut().for_each(|line| line.is_passed = true);
+            }
             self.typing = Some(Typing { prompt, typed: Typed::Exactly(String::new()) });
         }
         if let Some(typing) = &mut self.typing {
@@ -248,6 +258,7 @@ impl ChannelTracker {
         while self.waiting.front().is_some_and(|line| at_us.saturating_sub(line.at_us) > WAIT_US) {
             self.waiting.pop_front();
         }
+        self.has_output_since_enter |= !bytes.is_empty();
         let mut shown = Vec::new();
         let mut watch = LineFeeds { waiting: &mut self.waiting, shown: &mut shown };
         self.emulator.feed(bytes, &mut watch);
@@ -292,6 +303,11 @@ impl Prompt {
         })?;
         Some(Self { row, text: line.before_cursor })
     }
+
+    /// Whether nothing stood before the cursor: typing ran ahead of the prompt.
+    fn is_blank(&self) -> bool {
+        self.text.trim().is_empty()
+    }
 }
 
 /// The line that the cursor is on, soft-wrapped rows joined.
@@ -302,6 +318,9 @@ struct CursorLine {
     before_cursor: String,
     text: String,
 }
+
+/// A pasted command of more lines than this is read without its beginning.
+const MAX_BLOCK_ROWS: usize = 100;
 
 impl CursorLine {
     /// `None` on the alternate screen.
@@ -370,72 +389,143 @@ enum Verdict {
 
 impl LineFeeds<'_> {
     fn read_line(&mut self, terminal: &Terminal) {
-        let (Some(entered), Some(line)) = (self.waiting.front(), CursorLine::read(terminal)) else {
+        let Some(line) = CursorLine::read(terminal) else {
             return;
         };
-        let at_us = entered.at_us;
-        match entered.compare(&line, terminal) {
-            Verdict::IsAnother => {}
-            Verdict::ShowsNothing => {
-                self.waiting.pop_front();
+        let mut shows_nothing = false;
+        let mut is_next = true;
+        let mut found = None;
+        for (place, entered) in self.waiting.iter().enumerate() {
+            match entered.compare(&line, terminal) {
+                // Lines are shown in the order they were entered: if a later one is certainly
+                // here, those before it were never shown. Uncertain, it has to wait its turn.
+                Verdict::Is(text, confidence) if is_next || confidence == Confidence::Seen => {
+                    found = Some((place, EnteredLine { at_us: entered.at_us, text, confidence }));
+                    break;
+                }
+                Verdict::ShowsNothing if place == 0 => shows_nothing = true,
+                Verdict::Is(..) | Verdict::ShowsNothing | Verdict::IsAnother => {}
             }
-            Verdict::Is(text, confidence) => {
-                self.waiting.pop_front();
-                self.shown.push(EnteredLine { at_us, text, confidence });
-            }
+            is_next &= entered.is_passed;
+        }
+        if let Some((place, shown)) = found {
+            self.waiting.drain(..=place);
+            self.shown.push(shown);
+        } else if shows_nothing {
+            self.waiting.pop_front();
         }
     }
 }
 
 impl Entered {
     fn compare(&self, line: &CursorLine, terminal: &Terminal) -> Verdict {
-        let after_prompt = self.prompt.as_ref().and_then(|prompt| {
-            let is_same_line = match terminal.resolve(&prompt.row) {
-                Some(position) => (line.first_row..=line.last_row).contains(&position.row),
-                // The row was erased, as Ctrl-L does; the prompt's text must identify the line.
-                None => !prompt.text.trim().is_empty(),
-            };
-            line.text.strip_prefix(prompt.text.as_str()).filter(|_| is_same_line)
-        });
-        match (after_prompt, &self.typed) {
-            (Some(shown), typed) => compare_after_prompt(shown.trim(), typed),
-            (None, Typed::Exactly(typed)) => {
+        if let Some(shown) = self.shown_on(line, terminal) {
+            return self.compare_after_prompt(shown.trim());
+        }
+        let block = self.shown_above(line, terminal);
+        match &self.typed {
+            Typed::Exactly(typed) => {
                 let typed = typed.trim();
-                if !typed.is_empty() && line.text.trim_end().ends_with(typed) {
+                let is_shown = block.as_deref() == Some(typed)
+                    || (!typed.is_empty() && line.text.trim_end().ends_with(typed));
+                if is_shown {
+                    Verdict::Is(typed.to_owned(), Confidence::Seen)
+                } else if let Some(block) = block.filter(|block| is_as_long(block, typed)) {
+                    Verdict::Is(block, Confidence::Partial)
+                } else if self.is_on(line, terminal) && !self.is_ahead_of_prompt() {
+                    // The prompt was overwritten, and with it what was typed, if it was shown.
+                    Verdict::ShowsNothing
+                } else {
+                    Verdict::IsAnother
+                }
+            }
+            Typed::Unknown => {
+                let shown = block.unwrap_or_else(|| line.text.trim().to_owned());
+                if shown.is_empty() {
+                    Verdict::IsAnother
+                } else {
+                    Verdict::Is(shown, Confidence::Partial)
+                }
+            }
+        }
+    }
+
+    fn is_ahead_of_prompt(&self) -> bool {
+        self.prompt.as_ref().is_none_or(Prompt::is_blank)
+    }
+
+    fn is_on(&self, line: &CursorLine, terminal: &Terminal) -> bool {
+        self.prompt
+            .as_ref()
+            .and_then(|prompt| terminal.resolve(&prompt.row))
+            .is_some_and(|at| (line.first_row..=line.last_row).contains(&at.row))
+    }
+
+    /// What the line shows after the prompt, if it is the line that typing began on, or one that
+    /// begins with the same prompt because the screen was cleared or typing ran ahead.
+    fn shown_on<'a>(&self, line: &'a CursorLine, terminal: &Terminal) -> Option<&'a str> {
+        let prompt = self.prompt.as_ref()?;
+        let shown = line.text.strip_prefix(prompt.text.as_str())?;
+        (!self.is_ahead_of_prompt() || self.is_on(line, terminal)).then_some(shown)
+    }
+
+    fn compare_after_prompt(&self, shown: &str) -> Verdict {
+        if shown.is_empty() || shown.chars().all(|mark| matches!(mark, '*' | '•' | '●')) {
+            return Verdict::ShowsNothing;
+        }
+        let Typed::Exactly(typed) = &self.typed else {
+            return Verdict::Is(shown.to_owned(), Confidence::Seen);
+        };
+        let typed = typed.trim();
+        match shown.strip_prefix(typed) {
+            Some("") => Verdict::Is(shown.to_owned(), Confidence::Seen),
+            // The first of several pasted lines: the others follow.
+            None if typed.contains('\n') && typed.starts_with(shown) => Verdict::IsAnother,
+            // A right-hand prompt stands apart from what was typed.
+            Some(rest) if rest.starts_with("  ") && !typed.is_empty() => {
+                Verdict::Is(typed.to_owned(), Confidence::Seen)
+            }
+            Some(_) | None if self.is_ahead_of_prompt() => {
+                if !typed.is_empty() && shown.ends_with(typed) {
                     Verdict::Is(typed.to_owned(), Confidence::Seen)
                 } else {
                     Verdict::IsAnother
                 }
             }
-            (None, Typed::Unknown) => {
-                let shown = line.text.trim();
-                if shown.is_empty() {
-                    Verdict::IsAnother
-                } else {
-                    Verdict::Is(shown.to_owned(), Confidence::Partial)
-                }
+            Some(_) | None => Verdict::Is(shown.to_owned(), Confidence::Partial),
+        }
+    }
+
+    /// What the rows show from the prompt, if that is above, down to the end of `line`: a command
+    /// of several lines, or one that other output ran into.
+    fn shown_above(&self, line: &CursorLine, terminal: &Terminal) -> Option<String> {
+        let prompt = self.prompt.as_ref()?;
+        let begins = terminal.resolve(&prompt.row)?.row;
+        let rows_above = usize::try_from(line.last_row.checked_sub(begins)?).ok()?;
+        if begins >= line.first_row || rows_above > MAX_BLOCK_ROWS {
+            return None;
+        }
+        let rows: Vec<&avt::Line> = terminal.primary_screen().all_lines().collect();
+        let top = rows.len().checked_sub(terminal.size().1)?;
+        let first = top.checked_add_signed(begins)?;
+        let last = top.checked_add_signed(line.last_row)?;
+        let mut text = String::new();
+        for row in rows.get(first..=last)? {
+            if row.is_wrapped() {
+                text.push_str(&row.text());
+            } else {
+                text.push_str(row.text().trim_end());
+                text.push('\n');
             }
         }
+        Some(text.strip_prefix(prompt.text.as_str())?.trim().to_owned())
     }
 }
 
-fn compare_after_prompt(shown: &str, typed: &Typed) -> Verdict {
-    if shown.is_empty() || shown.chars().all(|character| matches!(character, '*' | '•' | '●')) {
-        return Verdict::ShowsNothing;
-    }
-    let confidence = match typed {
-        Typed::Unknown => Confidence::Seen,
-        Typed::Exactly(typed) => {
-            let typed = typed.trim();
-            match shown.strip_prefix(typed) {
-                Some("") => Confidence::Seen,
-                // A right-hand prompt stands apart from what was typed.
-                Some(rest) if rest.starts_with("  ") && !typed.is_empty() => {
-                    return Verdict::Is(typed.to_owned(), Confidence::Seen);
-                }
-                Some(_) | None => Confidence::Partial,
-            }
-        }
-    };
-    Verdict::Is(shown.to_owned(), confidence)
+/// Whether `shown` has room for all lines of a pasted command.
+fn is_as_long(shown: &str, typed: &str) -> bool {
+    typed.contains('\n') && shown.lines().count() >= typed.lines().count()
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,3 +44,23 @@ fn is_unsafe(character: char) -> bool {
                 | '\u{e0000}'..='\u{e007f}'
         )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Security K5
+    #[test]
+    fn given_controls_and_direction_marks_when_escaped_then_plain_text_is_left() {
+        for (text, escaped) in [
+            ("plain ä ✓ 界", "plain ä ✓ 界"),
+            ("a\tb\r\nc", r"a\tb\r\nc"),
+            ("\u{1b}[31mred\u{7f}", r"\u{1b}[31mred\u{7f}"),
+            ("c1 \u{9b}2J", r"c1 \u{9b}2J"),
+            ("evil\u{202e}txt.exe\u{2066}", r"evil\u{202e}txt.exe\u{2066}"),
+            ("zero\u{200b}width\u{feff}", r"zero\u{200b}width\u{feff}"),
+        ] {
+            assert_eq!(escape_controls(text), escaped);
+        }
+    }
+}

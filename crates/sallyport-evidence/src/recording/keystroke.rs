@@ -17,7 +17,7 @@ const MAX_PARAMETER_BYTES: usize = 32;
 /// What a key does to a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
-    /// Spells a character.
+    /// Spells a character; a line feed if one was pasted.
     Character(char),
     /// Enters the line.
     Enter,
@@ -83,7 +83,8 @@ impl KeyDecoder {
                 self.state = State::Escape;
                 return None;
             }
-            '\r' | '\n' | '\u{f}' if !self.is_pasting => Key::Enter,
+            '\r' | '\n' if self.is_pasting => Key::Character('\n'),
+            '\r' | '\n' | '\u{f}' => Key::Enter,
             '\u{8}' | '\u{7f}' => Key::Backspace,
             '\u{3}' | '\u{1a}' | '\u{1c}' => Key::Interrupt,
             '\u{4}' => Key::EndOfInput,
@@ -128,6 +129,43 @@ impl KeyDecoder {
             // Enter as the kitty keyboard protocol spells it.
             'u' if parameters == "13" || parameters.starts_with("13;") => Some(Key::Enter),
             _ => Some(Key::Other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(bytes: &[u8]) -> Vec<Key> {
+        // One byte at a time: packets may cut a sequence anywhere.
+        let mut decoder = KeyDecoder::default();
+        bytes.iter().flat_map(|byte| decoder.decode(&[*byte])).collect()
+    }
+
+    #[test]
+    fn given_what_terminals_send_when_decoded_then_each_key_is_told_from_each_answer() {
+        use Key::{Backspace, Character, EndOfInput, Enter, EraseLine, Interrupt, Other};
+        let cases: [(&[u8], &[Key]); 14] = [
+            (b"a\xc3\xa4", &[Character('a'), Character('ä')]),
+            (b"\r", &[Enter]),
+            (b"\x1bOM", &[Enter]),
+            (b"\x1b[13u\x1b[13;1u", &[Enter, Enter]),
+            (b"\x7f\x08", &[Backspace, Backspace]),
+            (b"\x15", &[EraseLine]),
+            (b"\x03\x1a\x1c", &[Interrupt, Interrupt, Interrupt]),
+            (b"\x04", &[EndOfInput]),
+            (b"\x1b[A\x1bOA\x1b[3~\x1bf\t", &[Other, Other, Other, Other, Other]),
+            (b"\x1b[24;80R\x1b[?62;4c\x1b[0n", &[]),
+            (b"\x1b[I\x1b[O\x1b[<0;3;4M\x1b[<0;3;4m", &[]),
+            (b"\x1b]11;rgb:1/2/3\x07\x1bP1$r0m\x1b\\", &[]),
+            (b"\x1b[200~a\rb\x1b[201~\r", &[
+                Character('a'), Character('\n'), Character('b'), Enter,
+            ]),
+            (b"\x1b\x1b[A", &[Other]),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(keys(bytes), expected, "{:?}", bytes.escape_ascii().to_string());
         }
     }
 }

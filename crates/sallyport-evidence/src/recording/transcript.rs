@@ -388,3 +388,6 @@ impl Observer for Shown {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests;
