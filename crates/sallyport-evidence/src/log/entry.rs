@@ -303,7 +303,8 @@ mod tests {
 
     #[test]
     fn given_a_member_out_of_form_when_encoded_then_it_is_refused_by_name() {
-        let cases: [(&str, fn(&mut EntryHeader)); 12] = [
+        type Spoil = fn(&mut EntryHeader);
+        let cases: [(&str, Spoil); 12] = [
             ("seq", |header| header.seq = 1 << 53),
             ("at", |header| header.at = "2026-02-29T00:00:00.000Z".into()),
             ("at", |header| header.at = "2026-01-02T24:00:00.000Z".into()),

@@ -223,8 +223,17 @@ impl ExportSink for MemoryExport {
     }
 }
 
-/// The tiles of an export, as a source of nodes.
-pub(crate) struct ExportTiles<'a>(pub(crate) &'a dyn Export);
+/// The tiles of an export, as a source of nodes: for proofs from an export.
+#[derive(Clone, Copy)]
+pub struct ExportTiles<'a>(pub &'a dyn Export);
+
+impl std::fmt::Debug for ExportTiles<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ExportTiles")
+            .finish_non_exhaustive()
+    }
+}
 
 impl NodeSource for ExportTiles<'_> {
     fn read_tile(&self, address: &TileAddress) -> io::Result<Option<Vec<u8>>> {
