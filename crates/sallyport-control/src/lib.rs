@@ -10,4 +10,8 @@
 #![warn(missing_docs)]
 
 pub mod audit;
+pub mod authn;
+pub mod config;
+pub mod directory;
 pub mod kernel;
+pub mod routes;

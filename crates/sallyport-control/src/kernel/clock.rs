@@ -8,6 +8,16 @@ use std::{
 
 use sallyport_core::time::{Clock, Timestamp};
 
+/// A clock that can be told how late it is at least.
+pub trait RatchetClock: Clock {
+    /// Raises the floor, as when the store is opened and its last recorded time is known: no earlier
+    /// time is returned afterwards.
+    fn raise(&self, floor: Timestamp);
+
+    /// How far the time underneath is behind the latest time returned; zero when it is not.
+    fn behind(&self) -> Duration;
+}
+
 /// The system's clock with a ratchet.
 #[derive(Debug)]
 pub struct SystemClock {
@@ -22,15 +32,14 @@ impl SystemClock {
             latest_ms: AtomicI64::new(floor.unix_ms()),
         }
     }
+}
 
-    /// Raises the floor, as when the store is opened and its last recorded time is known.
-    pub fn raise(&self, floor: Timestamp) {
+impl RatchetClock for SystemClock {
+    fn raise(&self, floor: Timestamp) {
         self.latest_ms.fetch_max(floor.unix_ms(), Ordering::AcqRel);
     }
 
-    /// How far the system's clock is behind the latest time returned; zero when it is not.
-    #[must_use]
-    pub fn behind(&self) -> Duration {
+    fn behind(&self) -> Duration {
         Timestamp::from_unix_ms(self.latest_ms.load(Ordering::Acquire)).since(system_time())
     }
 }

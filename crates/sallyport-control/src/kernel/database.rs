@@ -9,7 +9,10 @@
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sallyport_core::{event::Actor, time::Clock};
+use sallyport_core::{
+    event::Actor,
+    time::{Clock, Timestamp},
+};
 use sqlx::{
     ConnectOptions as _, Connection as _,
     pool::PoolConnection,
@@ -198,6 +201,20 @@ impl Database {
     /// [`StoreError::Stopped`] or a failed statement.
     pub async fn begin(&self, actor: Actor) -> Result<Transaction, StoreError> {
         self.writer.begin(actor).await
+    }
+
+    /// The latest time recorded in the audit log; the epoch when nothing is recorded.
+    ///
+    /// # Errors
+    /// A failed statement, or [`StoreError::Damaged`].
+    pub async fn last_recorded(&self) -> Result<Timestamp, StoreError> {
+        let sql = "SELECT last_at FROM audit_head WHERE id = 1";
+        let row = self.read().await?.optional(sql, vec![]).await?;
+        row.ok_or_else(|| StoreError::Damaged {
+            place: "audit_head".to_owned(),
+            problem: "it has no row".to_owned(),
+        })?
+        .time("last_at")
     }
 
     /// Whether the store still takes writes.

@@ -7,7 +7,10 @@ use super::{
 };
 
 /// Migrations in order; the version is the position, from 1.
-const MIGRATIONS: &[(&str, &str)] = &[("audit", include_str!("../../migrations/0001_audit.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("audit", include_str!("../../migrations/0001_audit.sql")),
+    ("people", include_str!("../../migrations/0002_people.sql")),
+];
 
 /// Applies what is missing.
 pub(super) async fn run(connection: &mut OwnedConnection) -> Result<(), StoreError> {

@@ -2,10 +2,16 @@
 //!
 //! Not here: anything that knows what a request or a session is.
 
+pub mod caller;
 pub mod clock;
+pub mod control;
+pub mod data_directory;
 pub mod database;
+pub mod extract;
+pub mod http;
 pub mod ids;
 pub mod migration;
+pub mod problem;
 pub mod statement;
 pub mod task;
 pub mod transaction;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 /// Spawns a task whose panic is logged and counted.
 #[expect(
@@ -22,4 +22,17 @@ pub fn spawn(
             tracing::error!(task = name, "a task panicked");
         }
     })
+}
+
+/// Runs `task` to its end, also when nobody waits for it any more. `None` when it panicked; that is
+/// logged and counted as with [`spawn`].
+pub async fn run<T: Send + 'static>(
+    name: &'static str,
+    task: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (sender, result) = oneshot::channel();
+    spawn(name, async move {
+        let _ = sender.send(task.await);
+    });
+    result.await.ok()
 }

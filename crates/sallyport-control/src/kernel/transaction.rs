@@ -38,8 +38,6 @@ pub enum OperationalTable {
     Notice,
     /// Failed sign-ins counted per name.
     SignInFailure,
-    /// When a lease's revocation is tried next.
-    LeaseAttempt,
 }
 
 impl OperationalTable {
@@ -49,7 +47,6 @@ impl OperationalTable {
             Self::AuditCheckpoint => "audit_checkpoint",
             Self::Notice => "notice",
             Self::SignInFailure => "sign_in_failure",
-            Self::LeaseAttempt => "lease_attempt",
         }
     }
 }

@@ -1,0 +1,140 @@
+//! Bearer tokens: 256 random bits behind a prefix that tells the kinds apart and lets scanners for
+//! leaked secrets find them. Stored as SHA-256, which is enough for what cannot be guessed.
+
+use std::net::IpAddr;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sallyport_core::{
+    principal::{Authentication, AuthenticationStrength},
+    secret::SecretString,
+};
+use zeroize::Zeroizing;
+
+use super::store;
+use crate::{
+    directory,
+    kernel::{
+        caller::{Bearer, Caller},
+        control::Control,
+        database::StoreError,
+        ids,
+        problem::{Fault, Faulty},
+    },
+};
+
+/// Kinds of bearer token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    SignIn,
+    Api,
+}
+
+impl TokenKind {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::SignIn => "spt_",
+            Self::Api => "spk_",
+        }
+    }
+
+    /// The kind of a token and its hash; `None` for what cannot be a token.
+    pub(super) fn read(token: &str) -> Option<(Self, Vec<u8>)> {
+        let kind = [Self::SignIn, Self::Api]
+            .into_iter()
+            .find(|kind| token.starts_with(kind.prefix()))?;
+        (token.len() == kind.prefix().len() + BODY_CHARS).then(|| (kind, hash(token)))
+    }
+
+    /// A fresh token and the hash it is stored under.
+    pub(super) fn generate(self) -> (SecretString, Vec<u8>) {
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        ids::fill(bytes.as_mut());
+        let body = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_ref()));
+        let token = format!("{}{}", self.prefix(), *body);
+        let hash = hash(&token);
+        (SecretString::new(token), hash)
+    }
+}
+
+/// 32 bytes in base 64 without padding.
+const BODY_CHARS: usize = 43;
+
+/// SHA-256, for secrets of 128 random bits or more.
+pub(super) fn hash(secret: &str) -> Vec<u8> {
+    digest(&SHA256, secret.as_bytes()).as_ref().to_vec()
+}
+
+/// Why a bearer token is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum BearerError {
+    /// Unknown, expired, revoked, or its person is disabled: one answer for all.
+    #[error("the token is unknown or has ended")]
+    Unknown,
+    /// The store failed.
+    #[error("look up the token")]
+    Store(#[source] StoreError),
+}
+
+impl Faulty for BearerError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Unknown => Fault::Unauthenticated,
+            Self::Store(error) => error.fault(),
+        }
+    }
+}
+
+/// Who a bearer token belongs to, and what it may do.
+///
+/// # Errors
+/// [`BearerError`].
+pub async fn caller_of_bearer(
+    control: &Control,
+    token: &str,
+    ip: IpAddr,
+) -> Result<Caller, BearerError> {
+    let (kind, token_hash) = TokenKind::read(token).ok_or(BearerError::Unknown)?;
+    let now = control.now();
+    let mut reader = control.db.read().await.map_err(BearerError::Store)?;
+    let found = match kind {
+        TokenKind::SignIn => store::sign_in_by_hash(&mut reader, token_hash).await,
+        TokenKind::Api => store::api_token_by_hash(&mut reader, token_hash).await,
+    };
+    let found = found
+        .map_err(BearerError::Store)?
+        .filter(|found| found.expires_at > now)
+        .ok_or(BearerError::Unknown)?;
+    let person = directory::person_by_id(&mut reader, &found.person_id)
+        .await
+        .map_err(BearerError::Store)?
+        .filter(|person| person.is_enabled)
+        .ok_or(BearerError::Unknown)?;
+    Ok(Caller {
+        person,
+        authentication: found.authentication,
+        bearer: found.bearer,
+        scopes: found.scopes,
+        expires_at: found.expires_at,
+        ip,
+    })
+}
+
+/// An API token proves one factor: whoever holds it.
+pub(super) fn of_api_token(at: sallyport_core::time::Timestamp) -> Authentication {
+    Authentication {
+        strength: AuthenticationStrength::SingleFactor,
+        at,
+        methods: vec!["api_token".to_owned()],
+    }
+}
+
+/// A token as stored, whatever its kind.
+#[derive(Debug)]
+pub(super) struct FoundToken {
+    pub(super) person_id: sallyport_core::id::PersonId,
+    pub(super) authentication: Authentication,
+    pub(super) bearer: Bearer,
+    pub(super) scopes: Option<Vec<sallyport_core::authz::AdminAction>>,
+    pub(super) expires_at: sallyport_core::time::Timestamp,
+}

@@ -1,0 +1,105 @@
+//! The running control plane: what every route, job and call works with. Cheap to clone.
+//!
+//! INVARIANT: there is one [`Control`] per data directory; it holds the directory's lock while it lives.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use sallyport_core::time::{Clock, Timestamp};
+
+use super::{
+    clock::RatchetClock,
+    data_directory::{DataDirectory, DataDirectoryError},
+    database::{Database, StoreError, StoreLocation},
+};
+use crate::{authn, config::ControlConfig};
+
+/// The running control plane.
+#[derive(Clone)]
+pub struct Control(Arc<Parts>);
+
+/// What a [`Control`] gives access to.
+pub struct Parts {
+    /// What the operator set.
+    pub config: ControlConfig,
+    /// The clock.
+    pub clock: Arc<dyn RatchetClock>,
+    /// The data directory.
+    pub directory: DataDirectory,
+    /// The store.
+    pub db: Database,
+    /// What the doors share: password work, proofs in memory, the key of one-time-code secrets.
+    pub(crate) doors: authn::Doors,
+}
+
+impl Deref for Control {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+/// Why the control plane does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error("use the data directory")]
+    DataDirectory(#[source] DataDirectoryError),
+    /// The store cannot be used.
+    #[error("open the store")]
+    Store(#[source] StoreError),
+}
+
+impl Control {
+    /// Opens the data directory and the store. Nothing listens and no job runs yet.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing is left half-done.
+    pub async fn open(
+        config: ControlConfig,
+        clock: Arc<dyn RatchetClock>,
+    ) -> Result<Self, OpenError> {
+        let directory =
+            DataDirectory::lock(&config.store.data_directory).map_err(OpenError::DataDirectory)?;
+        let location = match &config.store.postgres_url_file {
+            Some(path) => StoreLocation::Postgres(
+                directory
+                    .read_postgres_url(path)
+                    .map_err(OpenError::DataDirectory)?,
+            ),
+            None => StoreLocation::Sqlite(directory.path("sallyport.db")),
+        };
+        let for_store: Arc<dyn Clock> = clock.clone();
+        let db = Database::open(&location, for_store)
+            .await
+            .map_err(OpenError::Store)?;
+        clock.raise(db.last_recorded().await.map_err(OpenError::Store)?);
+        let doors =
+            authn::Doors::open(&directory, &config.sign_in).map_err(OpenError::DataDirectory)?;
+        Ok(Self(Arc::new(Parts {
+            config,
+            clock,
+            directory,
+            db,
+            doors,
+        })))
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
