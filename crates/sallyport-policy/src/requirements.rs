@@ -1,0 +1,449 @@
+//! The annotations of the require set: a closed registry, read once when a bundle is loaded.
+//!
+//! `bundle.rs` hands over each policy's annotations and gets a [`Demand`] back. Whatever is not in the
+//! registry, or has an argument that is not exactly of its form, refuses the bundle: a demand that is
+//! misspelt must not load as no demand.
+//!
+//! | annotation | meaning |
+//! | --- | --- |
+//! | `@mfa("multi_factor")`, `@mfa("phishing_resistant, max_age=15m")` | sign-in at least this strong, at most this old |
+//! | `@approval("1")`, `@approval("2 from sre")` | votes of other people, optionally of one group |
+//! | `@justification("min=10")` | a reason of at least this many characters |
+//! | `@ticket("CHG-")` | a ticket that begins so |
+//! | `@max_duration("1h")` | longest grant |
+//! | `@idle_timeout("15m")` | a session in which nothing passes for this long ends |
+//! | `@file_transfer("none")`, `up`, `down`, `both` | directions in which files may move |
+//! | `@recording_content_limit("64MiB")` | bulk content recorded in full |
+//!
+//! INVARIANT: every number is bounded here, so that no bundle demands what can never be met.
+
+use sallyport_core::{
+    access::REASON_CHARS_MAX,
+    policy::{Constraint, Demand, MAX_DURATION_CEILING_S, Requirement},
+    principal::AuthenticationStrength,
+};
+
+use crate::schema::STRENGTHS;
+
+/// The annotation that names a policy; the only one that both sets know.
+pub(crate) const ID: &str = "id";
+
+/// No policy asks for more votes than this.
+const APPROVALS_MAX: u64 = 32;
+/// Most content of a session recorded in full: 1 TiB.
+const RECORDING_CONTENT_LIMIT_MAX: u64 = 1 << 40;
+
+/// An annotation that is not in the registry or not of its form.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AnnotationFault {
+    /// Key of the annotation; absent when one is missing.
+    pub(crate) key: Option<String>,
+    pub(crate) problem: String,
+    pub(crate) remedy: String,
+}
+
+enum Parsed {
+    Requirement(Requirement),
+    Constraint(Constraint),
+}
+
+type Parser = fn(&str) -> Option<Parsed>;
+
+struct Annotation {
+    key: &'static str,
+    form: &'static str,
+    parse: Parser,
+}
+
+const REGISTRY: [Annotation; 8] = [
+    Annotation {
+        key: "approval",
+        form: "\"1\" to \"32\", or with a group: \"2 from sre\"",
+        parse: parse_approval,
+    },
+    Annotation {
+        key: "file_transfer",
+        form: "\"none\", \"up\", \"down\" or \"both\"",
+        parse: parse_file_transfer,
+    },
+    Annotation {
+        key: "idle_timeout",
+        form: "a duration such as \"15m\", at least 10s and at most 7d",
+        parse: parse_idle_timeout,
+    },
+    Annotation {
+        key: "justification",
+        form: "\"min=10\", between 1 and 1000 characters",
+        parse: parse_justification,
+    },
+    Annotation {
+        key: "max_duration",
+        form: "a duration such as \"1h\", at least 1s and at most 7d",
+        parse: parse_max_duration,
+    },
+    Annotation {
+        key: "mfa",
+        form: "\"single_factor\", \"multi_factor\" or \"phishing_resistant\", then optionally \", max_age=15m\"",
+        parse: parse_mfa,
+    },
+    Annotation {
+        key: "recording_content_limit",
+        form: "a size such as \"64MiB\" (KiB, MiB, GiB), at most 1024GiB",
+        parse: parse_recording_content_limit,
+    },
+    Annotation {
+        key: "ticket",
+        form: "the letters before the number and a dash, such as \"CHG-\"",
+        parse: parse_ticket,
+    },
+];
+
+/// Reads what a policy of the require set demands.
+pub(crate) fn parse_demand<'a>(
+    policy: &str,
+    annotations: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<Demand, AnnotationFault> {
+    let mut demand = Demand {
+        policy: policy.to_owned(),
+        requirements: Vec::new(),
+        constraints: Vec::new(),
+    };
+    for (key, argument) in annotations.filter(|(key, _)| *key != ID) {
+        let annotation = REGISTRY
+            .iter()
+            .find(|annotation| annotation.key == key)
+            .ok_or_else(|| unknown(key))?;
+        match (annotation.parse)(argument) {
+            Some(Parsed::Requirement(requirement)) => demand.requirements.push(requirement),
+            Some(Parsed::Constraint(constraint)) => demand.constraints.push(constraint),
+            None => {
+                return Err(AnnotationFault {
+                    key: Some(key.to_owned()),
+                    problem: format!("`@{key}` cannot have the argument `{argument}`"),
+                    remedy: format!("write {}", annotation.form),
+                });
+            }
+        }
+    }
+    if demand.requirements.is_empty() && demand.constraints.is_empty() {
+        return Err(AnnotationFault {
+            key: None,
+            problem: String::from("the policy demands nothing"),
+            remedy: format!("add one of {}, or delete it", known()),
+        });
+    }
+    demand.requirements.sort();
+    Ok(demand)
+}
+
+/// Refuses every annotation but the id: a demand on a policy of the authorise set would be ignored.
+pub(crate) fn check_authorise<'a>(
+    mut annotations: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), AnnotationFault> {
+    match annotations.find(|(key, _)| *key != ID) {
+        None => Ok(()),
+        Some((key, _)) if REGISTRY.iter().any(|annotation| annotation.key == key) => {
+            Err(AnnotationFault {
+                key: Some(key.to_owned()),
+                problem: format!("`@{key}` has no effect in the authorise set"),
+                remedy: String::from("move the demand to a policy under require/"),
+            })
+        }
+        Some((key, _)) => Err(unknown(key)),
+    }
+}
+
+fn unknown(key: &str) -> AnnotationFault {
+    AnnotationFault {
+        key: Some(key.to_owned()),
+        problem: format!("`@{key}` is not a known annotation"),
+        remedy: format!("known are @id and, under require/, {}", known()),
+    }
+}
+
+fn known() -> String {
+    REGISTRY
+        .iter()
+        .map(|annotation| format!("@{}", annotation.key))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn parse_mfa(argument: &str) -> Option<Parsed> {
+    let (strength, max_age_s) = match argument.split_once(',') {
+        None => (argument, None),
+        Some((strength, rest)) => {
+            let age = rest.trim_start().strip_prefix("max_age=")?;
+            (strength, Some(parse_duration_s(age)?))
+        }
+    };
+    Some(Parsed::Requirement(Requirement::Mfa {
+        strength: parse_strength(strength)?,
+        max_age_s,
+    }))
+}
+
+/// The strength that policies and tests spell so.
+pub(crate) fn parse_strength(word: &str) -> Option<AuthenticationStrength> {
+    STRENGTHS
+        .into_iter()
+        .find(|strength| strength.as_str() == word)
+}
+
+fn parse_approval(argument: &str) -> Option<Parsed> {
+    let (count, from) = match argument.split_once(" from ") {
+        None => (argument, None),
+        Some((count, group)) if is_group_name(group) => (count, Some(group.to_owned())),
+        Some(_) => return None,
+    };
+    let count = parse_number(count).filter(|count| (1..=APPROVALS_MAX).contains(count))?;
+    Some(Parsed::Requirement(Requirement::Approval { count, from }))
+}
+
+fn is_group_name(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+        && text
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+fn parse_justification(argument: &str) -> Option<Parsed> {
+    let longest = u64::try_from(REASON_CHARS_MAX).ok()?;
+    let min_chars = parse_number(argument.strip_prefix("min=")?)
+        .filter(|min_chars| (1..=longest).contains(min_chars))?;
+    Some(Parsed::Requirement(Requirement::Justification {
+        min_chars,
+    }))
+}
+
+fn parse_ticket(argument: &str) -> Option<Parsed> {
+    let letters = argument.strip_suffix('-')?;
+    let is_prefix = (1..=16).contains(&letters.len())
+        && letters.bytes().all(|b| b.is_ascii_alphanumeric())
+        && letters
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic());
+    is_prefix.then(|| {
+        Parsed::Requirement(Requirement::Ticket {
+            prefix: argument.to_owned(),
+        })
+    })
+}
+
+fn parse_max_duration(argument: &str) -> Option<Parsed> {
+    let seconds = parse_duration_s(argument)?;
+    Some(Parsed::Constraint(Constraint::MaxDuration { seconds }))
+}
+
+fn parse_idle_timeout(argument: &str) -> Option<Parsed> {
+    // Shorter than ten seconds, nobody could type.
+    let seconds = parse_duration_s(argument).filter(|seconds| *seconds >= 10)?;
+    Some(Parsed::Constraint(Constraint::IdleTimeout { seconds }))
+}
+
+fn parse_file_transfer(argument: &str) -> Option<Parsed> {
+    let (up, down) = match argument {
+        "none" => (false, false),
+        "up" => (true, false),
+        "down" => (false, true),
+        "both" => (true, true),
+        _ => return None,
+    };
+    Some(Parsed::Constraint(Constraint::FileTransfer { up, down }))
+}
+
+fn parse_recording_content_limit(argument: &str) -> Option<Parsed> {
+    let units = [("KiB", 1_u64 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let bytes = units
+        .iter()
+        .find_map(|(unit, size)| parse_number(argument.strip_suffix(unit)?)?.checked_mul(*size))?;
+    (bytes <= RECORDING_CONTENT_LIMIT_MAX).then_some(Parsed::Constraint(
+        Constraint::RecordingContentLimit { bytes },
+    ))
+}
+
+/// Seconds of `90s`, `15m`, `8h` or `7d`: from one second to seven days.
+pub(crate) fn parse_duration_s(text: &str) -> Option<u64> {
+    let units = [('s', 1_u64), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    let seconds = units
+        .iter()
+        .find_map(|(unit, size)| parse_number(text.strip_suffix(*unit)?)?.checked_mul(*size))?;
+    (1..=MAX_DURATION_CEILING_S)
+        .contains(&seconds)
+        .then_some(seconds)
+}
+
+/// A whole number in its one spelling: no sign, no space, no leading zero.
+fn parse_number(text: &str) -> Option<u64> {
+    let is_plain =
+        text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    is_plain.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn demand_of(key: &str, argument: &str) -> Result<Demand, AnnotationFault> {
+        parse_demand("p", [(ID, "p"), (key, argument)].into_iter())
+    }
+
+    /// PO-2
+    #[test]
+    fn each_annotation_demands_exactly_what_it_says() {
+        let requirement = |key, argument| demand_of(key, argument).unwrap().requirements.remove(0);
+        let constraint = |key, argument| demand_of(key, argument).unwrap().constraints.remove(0);
+        assert_eq!(
+            requirement("mfa", "phishing_resistant, max_age=15m"),
+            Requirement::Mfa {
+                strength: AuthenticationStrength::PhishingResistant,
+                max_age_s: Some(900)
+            }
+        );
+        assert_eq!(
+            requirement("mfa", "multi_factor"),
+            Requirement::Mfa {
+                strength: AuthenticationStrength::MultiFactor,
+                max_age_s: None
+            }
+        );
+        assert_eq!(
+            requirement("approval", "2 from sre"),
+            Requirement::Approval {
+                count: 2,
+                from: Some("sre".into())
+            }
+        );
+        assert_eq!(
+            requirement("approval", "1"),
+            Requirement::Approval {
+                count: 1,
+                from: None
+            }
+        );
+        assert_eq!(
+            requirement("justification", "min=10"),
+            Requirement::Justification { min_chars: 10 }
+        );
+        assert_eq!(
+            requirement("ticket", "CHG-"),
+            Requirement::Ticket {
+                prefix: "CHG-".into()
+            }
+        );
+        assert_eq!(
+            constraint("max_duration", "1h"),
+            Constraint::MaxDuration { seconds: 3_600 }
+        );
+        assert_eq!(
+            constraint("idle_timeout", "15m"),
+            Constraint::IdleTimeout { seconds: 900 }
+        );
+        for (word, up, down) in [
+            ("none", false, false),
+            ("up", true, false),
+            ("down", false, true),
+            ("both", true, true),
+        ] {
+            assert_eq!(
+                constraint("file_transfer", word),
+                Constraint::FileTransfer { up, down }
+            );
+        }
+        assert_eq!(
+            constraint("recording_content_limit", "64MiB"),
+            Constraint::RecordingContentLimit { bytes: 64 << 20 }
+        );
+    }
+
+    /// PO-2: what is misspelt must not load as no demand.
+    #[test]
+    fn an_argument_that_is_not_of_its_form_is_refused() {
+        for (key, argument) in [
+            ("mfa", ""),
+            ("mfa", "two_factor"),
+            ("mfa", "multi_factor,"),
+            ("mfa", "multi_factor, max_age=0s"),
+            ("mfa", "multi_factor, max_age=15"),
+            ("mfa", "multi_factor, max_age=15m, x=1"),
+            ("mfa", " multi_factor"),
+            ("approval", ""),
+            ("approval", "0"),
+            ("approval", "33"),
+            ("approval", "-1"),
+            ("approval", "1 from "),
+            ("approval", "1 from SRE"),
+            ("approval", "1 from a b"),
+            ("approval", "one"),
+            ("justification", "10"),
+            ("justification", "min=0"),
+            ("justification", "min=1001"),
+            ("justification", "min=+5"),
+            ("ticket", ""),
+            ("ticket", "-"),
+            ("ticket", "CHG"),
+            ("ticket", "1CHG-"),
+            ("ticket", "CHG--"),
+            ("max_duration", "0s"),
+            ("max_duration", "8d"),
+            ("max_duration", "1 h"),
+            ("max_duration", "99999999999999999999d"),
+            ("idle_timeout", "9s"),
+            ("file_transfer", "upload"),
+            ("file_transfer", ""),
+            ("recording_content_limit", "64"),
+            ("recording_content_limit", "64MB"),
+            ("recording_content_limit", "1025GiB"),
+            ("recording_content_limit", "99999999999GiB"),
+        ] {
+            let fault = demand_of(key, argument).expect_err(&format!("@{key}(\"{argument}\")"));
+            assert_eq!(fault.key.as_deref(), Some(key));
+        }
+    }
+
+    /// PO-2
+    #[test]
+    fn an_unknown_annotation_and_a_policy_without_demands_are_refused() {
+        assert_eq!(
+            demand_of("aproval", "1").unwrap_err().key.as_deref(),
+            Some("aproval")
+        );
+        let nothing = parse_demand("p", [(ID, "p")].into_iter()).unwrap_err();
+        assert_eq!(nothing.problem, "the policy demands nothing");
+    }
+
+    /// PO-2
+    #[test]
+    fn a_demand_in_the_authorise_set_is_refused_because_it_would_be_ignored() {
+        let fault = check_authorise([(ID, "p"), ("approval", "1")].into_iter()).unwrap_err();
+        assert!(fault.remedy.contains("require/"), "{fault:?}");
+        assert!(check_authorise([(ID, "p")].into_iter()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_argument_makes_the_registry_panic_or_demand_the_unmeetable(
+            which in 0..REGISTRY.len(), argument in "\\PC{0,24}|[0-9]{1,22}[smhd]|[0-9]{1,3}( from [a-z]{0,4})?"
+        ) {
+            if let Ok(demand) = demand_of(REGISTRY[which].key, &argument) {
+                for requirement in demand.requirements {
+                    if let Requirement::Approval { count, .. } = requirement {
+                        prop_assert!((1..=APPROVALS_MAX).contains(&count));
+                    }
+                }
+                for constraint in demand.constraints {
+                    if let Constraint::MaxDuration { seconds } = constraint {
+                        prop_assert!((1..=MAX_DURATION_CEILING_S).contains(&seconds));
+                    }
+                }
+            }
+        }
+    }
+}
