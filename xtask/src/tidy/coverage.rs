@@ -152,13 +152,15 @@ fn cited_by(file: &RustFile<'_>) -> Vec<(Test, Vec<String>)> {
     let mut found = Vec::new();
     let mut ids: Vec<String> = Vec::new();
     let mut is_test = false;
+    let mut open_attribute = false;
     for (at, (line, code)) in file.text.lines().zip(file.code.lines()).enumerate() {
         let line = line.trim_start();
         let code = code.trim();
         if let Some(doc) = line.strip_prefix("///") {
             ids.extend(ids_in(doc));
-        } else if code.starts_with("#[") || code.starts_with("#![") {
-            is_test |= is_test_attribute(code);
+        } else if open_attribute || code.starts_with("#[") {
+            is_test |= !open_attribute && is_test_attribute(code);
+            open_attribute = !code.contains(']');
         } else if !code.is_empty() {
             if let Some(name) = function_name(code)
                 && is_test
@@ -239,7 +241,9 @@ mod tests {
 fn plain() {}
 
 /// A shell, as in GW-1 and AU-6.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(
+    flavor = "multi_thread"
+)]
 async fn a_shell_opens() {}
 
 #[test]
@@ -264,10 +268,10 @@ fn nothing_cited() { let _ = "/// GW-1"; }
             [
                 (
                     "a_shell_opens".to_owned(),
-                    7,
+                    9,
                     vec!["GW-1".to_owned(), "AU-6".to_owned()]
                 ),
-                ("nothing_cited".to_owned(), 11, vec!["GW-12".to_owned()]),
+                ("nothing_cited".to_owned(), 13, vec!["GW-12".to_owned()]),
             ]
         );
     }

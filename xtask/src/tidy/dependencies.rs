@@ -38,7 +38,16 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
             line: *line,
             what: format!("`{name}` has no line in {LIST}"),
             why: "each dependency is code we answer for; someone must have said why it is here",
-            remedy: format!("add `| {name} | what it is for, and instead of what |` to {LIST}"),
+            remedy: format!("give it a row in {LIST}: what it is for, and instead of what"),
+        });
+    }
+    for (name, line) in declared.iter().filter(|(name, _)| !is_used(tree, name)) {
+        findings.push(Finding {
+            file: "Cargo.toml".into(),
+            line: *line,
+            what: format!("no crate uses `{name}`"),
+            why: "what is declared for later is never removed",
+            remedy: "remove it here and from the list".into(),
         });
     }
     for (name, line) in listed
@@ -96,6 +105,12 @@ fn listed(text: &str) -> BTreeMap<String, usize> {
     rows.collect()
 }
 
+fn is_used(tree: &Tree, name: &str) -> bool {
+    tree.crates
+        .values()
+        .any(|krate| krate.direct.contains(name) || krate.for_tests.contains(name))
+}
+
 fn line_in_lock(tree: &Tree, name: &str) -> usize {
     tree.files
         .get("Cargo.lock")
@@ -141,7 +156,8 @@ fn versions_in_members(tree: &Tree) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tidy::tree::of_files;
+    use crate::tidy::tree::{self, Crate};
+    use std::collections::BTreeSet;
 
     const MANIFEST: &str = "[workspace]\nresolver = \"3\"\n\n[workspace.dependencies]\n\
         sallyport-core = { path = \"crates/sallyport-core\" }\n# time\njiff = \"0.2\"\n\n[profile.dev]\ndebug = 1\n";
@@ -151,6 +167,28 @@ mod tests {
             .into_iter()
             .map(|f| format!("{}:{}: {}", f.file, f.line, f.what))
             .collect()
+    }
+
+    /// With a crate that uses `jiff`.
+    fn of_files<const N: usize>(files: [(&str, &str); N]) -> Tree {
+        let mut tree = tree::of_files(files);
+        let direct = BTreeSet::from(["jiff".to_owned()]);
+        tree.crates.insert(
+            "a".into(),
+            Crate {
+                direct,
+                ..Crate::default()
+            },
+        );
+        tree
+    }
+
+    #[test]
+    fn a_dependency_nobody_uses_is_found() {
+        let mut tree = of_files([("Cargo.toml", MANIFEST), (LIST, "| `jiff` | time |\n")]);
+        assert_eq!(found(&tree), [""; 0]);
+        tree.crates.clear();
+        assert_eq!(found(&tree), ["Cargo.toml:7: no crate uses `jiff`"]);
     }
 
     #[test]
