@@ -1,1 +1,22 @@
+//! The enforcement point: lets a client reach a target only through a permit, and records what
+//! passed.
+//!
+//! A gateway faces clients and targets, both hostile. It asks the control plane ([`control`]) for
+//! every decision, hands protocols a [`door::Door`] before authorization and a
+//! [`session::Session`] after it, and ends a session whose grant, recorder or control plane is
+//! gone.
+//!
+//! INVARIANT: no path leads from a client's bytes to a target except through a [`session::Session`],
+//! and no session exists without a verified permit and an open recording.
+//!
+//! Not here: secrets at rest, SQL and policy text (the crate cannot name them), who may do what
+//! (`sallyport-core`, asked through control and again for each operation).
 
+pub mod config;
+pub mod control;
+pub mod dial;
+pub mod door;
+pub mod enforce;
+pub mod protocols;
+pub mod session;
+pub mod stream;

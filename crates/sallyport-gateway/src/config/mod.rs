@@ -1,0 +1,45 @@
+//! Settings of a gateway: one struct, parsed once; every default states its unit.
+//!
+//! INVARIANT: an unknown key is an error, and no setting switches recording or permits off.
+
+mod limits;
+
+pub use limits::Limits;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+
+/// Everything a gateway is told from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Where the gateway keeps its id, its host key, the spool and new recordings. Belongs to one
+    /// gateway process at a time.
+    pub data_directory: PathBuf,
+    /// Unix socket of the control plane.
+    pub control_socket: PathBuf,
+    /// Where SSH clients are accepted. Default 127.0.0.1:7022.
+    #[serde(default = "default_ssh_listen")]
+    pub ssh_listen: SocketAddr,
+    /// Bounds on what peers can take.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+fn default_ssh_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7022))
+}
+
+impl GatewayConfig {
+    /// Settings with every default, for a gateway with these paths.
+    #[must_use]
+    pub fn new(data_directory: PathBuf, control_socket: PathBuf) -> Self {
+        Self {
+            data_directory,
+            control_socket,
+            ssh_listen: default_ssh_listen(),
+            limits: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Decides single operations of a live session, and the session itself again when policies change,
+//! from its permit and the bundle in force. Pure.
+//!
+//! INVARIANT: an operation runs only if the policies in force now permit it and the constraints its
+//! permit was given with do; whatever cannot be decided is refused.
+//!
+//! Not here: the rules (`sallyport-core`), evidence of what was refused (`session`).
+
+use sallyport_core::{
+    authz::{Decision, PermitTerms, PolicyEngine, Reason, Unmet, decide},
+    policy::Constraints,
+    session::{EndReason, Operation, OperationKind},
+    time::Timestamp,
+};
+
+/// Whether an operation may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationDecision {
+    /// It may.
+    Permitted,
+    /// It may not.
+    Refused(Reason),
+}
+
+/// Decides `operation`, asked at `now` in a session opened with `terms`.
+#[must_use]
+pub fn check(
+    engine: &dyn PolicyEngine,
+    terms: &PermitTerms,
+    operation: &Operation,
+    now: Timestamp,
+) -> OperationDecision {
+    if terms.expires_at <= now {
+        return OperationDecision::Refused(Reason::GrantNotLive);
+    }
+    if let Some(reason) = refused_by_permit(&terms.constraints, operation.kind) {
+        return OperationDecision::Refused(reason);
+    }
+    match decide(engine, &terms.question.about_operation(operation.clone(), now)) {
+        Decision::Permit(_) => OperationDecision::Permitted,
+        // Nothing can be made up for in the middle of a session.
+        Decision::Challenge { .. } => OperationDecision::Refused(Reason::NotPermitted),
+        Decision::Deny { reasons, .. } => {
+            OperationDecision::Refused(reasons.first().copied().unwrap_or(Reason::NotPermitted))
+        }
+    }
+}
+
+fn refused_by_permit(constraints: &Constraints, kind: OperationKind) -> Option<Reason> {
+    match kind {
+        OperationKind::FileUpload | OperationKind::FileChange => {
+            (!constraints.upload).then_some(Reason::UploadRefused)
+        }
+        OperationKind::FileDownload => (!constraints.download).then_some(Reason::DownloadRefused),
+        OperationKind::Shell
+        | OperationKind::Exec
+        | OperationKind::Subsystem
+        | OperationKind::TypedCommand
+        | OperationKind::Forward => None,
+    }
+}
+
+/// Whether a live session may go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may, within these limits and its permit's.
+    GoesOn(Box<Constraints>),
+    /// It must end.
+    Ends(EndReason),
+}
+
+/// Decides a session opened with `terms` again, at `now`.
+///
+/// A sign-in that has grown old since is no reason to end a session it opened; one that would no
+/// longer be strong enough is.
+#[must_use]
+pub fn decide_again(engine: &dyn PolicyEngine, terms: &PermitTerms, now: Timestamp) -> Verdict {
+    if terms.expires_at <= now {
+        return Verdict::Ends(EndReason::GrantExpired);
+    }
+    let mut question = terms.question.clone();
+    question.now = now;
+    let strength = question.authentication.strength;
+    match decide(engine, &question) {
+        Decision::Permit(authorisation) => {
+            Verdict::GoesOn(Box::new(authorisation.constraints().clone()))
+        }
+        Decision::Challenge { unmet, constraints, .. } => {
+            let is_only_age = unmet.iter().all(
+                |unmet| matches!(unmet, Unmet::Mfa { strength: needed, .. } if *needed <= strength),
+            );
+            if is_only_age {
+                Verdict::GoesOn(Box::new(constraints))
+            } else {
+                Verdict::Ends(EndReason::PolicyChanged)
+            }
+        }
+        Decision::Deny { .. } => Verdict::Ends(EndReason::PolicyChanged),
+    }
+}
+
+#[cfg(test)]
+mod tests;
