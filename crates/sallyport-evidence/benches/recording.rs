@@ -29,8 +29,11 @@ fn text(length: usize) -> Vec<u8> {
     while bytes.len() < length {
         let number = line.wrapping_mul(2_654_435_761) % 1_000_003;
         bytes.extend_from_slice(
-            format!("Nov 22 14:00:{:02} web-1 app[{number}]: GET /item/{line} 200\r\n", line % 60)
-                .as_bytes(),
+            format!(
+                "Nov 22 14:00:{:02} web-1 app[{number}]: GET /item/{line} 200\r\n",
+                line % 60
+            )
+            .as_bytes(),
         );
         line += 1;
     }
@@ -46,21 +49,29 @@ fn sealer() -> Sealer {
         key_id: "key_1".into(),
         wrapped_key: vec![0; 64],
     };
-    Sealer::new(&header, RecordingKey::new([7; 32])).expect("valid header").0
+    Sealer::new(&header, RecordingKey::new([7; 32]))
+        .expect("valid header")
+        .0
 }
 
 fn seal(bench: &mut Criterion) {
     let mut group = bench.benchmark_group("recording/seal 1 MiB");
     let length = FRAME_BYTES * CHUNK_FRAMES;
     group.throughput(Throughput::Bytes(length as u64));
-    for (name, bytes) in [("incompressible", incompressible(length)), ("text", text(length))] {
+    for (name, bytes) in [
+        ("incompressible", incompressible(length)),
+        ("text", text(length)),
+    ] {
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
                 sealer,
                 |mut sealer| {
                     for part in bytes.chunks(FRAME_BYTES) {
-                        let frame =
-                            Frame { at_us: 1_000_000, channel: 0, kind: FrameKind::Output(part) };
+                        let frame = Frame {
+                            at_us: 1_000_000,
+                            channel: 0,
+                            kind: FrameKind::Output(part),
+                        };
                         sealer.push(&frame).expect("frame fits");
                     }
                     sealer.seal().expect("seal")

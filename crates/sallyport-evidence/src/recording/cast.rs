@@ -14,9 +14,9 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use super::container::Header;
 use super::escape::escape_controls;
 use super::frame::{Direction, Frame, FrameKind, Pty, SESSION_CHANNEL};
+use super::header::Header;
 use super::utf8::Utf8Decoder;
 
 /// Which version of asciicast to write.
@@ -109,7 +109,9 @@ impl<W: Write> CastWriter<W> {
         }
         match (self.opened_at_us, frame.kind) {
             (None, FrameKind::ChannelOpened { pty, command, .. }) => {
-                let pty = pty.ok_or(CastError::NotATerminal { channel: self.channel })?;
+                let pty = pty.ok_or(CastError::NotATerminal {
+                    channel: self.channel,
+                })?;
                 self.opened_at_us = Some(frame.at_us);
                 self.last_event_us = frame.at_us;
                 self.write_header(pty, command)
@@ -126,7 +128,9 @@ impl<W: Write> CastWriter<W> {
     /// [`CastError::NoSuchChannel`] when the channel never appeared; [`CastError::Write`].
     pub fn finish(mut self) -> Result<W, CastError> {
         if self.opened_at_us.is_none() {
-            return Err(CastError::NoSuchChannel { channel: self.channel });
+            return Err(CastError::NoSuchChannel {
+                channel: self.channel,
+            });
         }
         let rest = [self.shown.finish(), self.shown_error.finish()].concat();
         self.write_event(self.last_event_us, "o", &rest)?;
@@ -141,8 +145,9 @@ impl<W: Write> CastWriter<W> {
     fn write_header(&mut self, pty: Pty<'_>, command: Option<&str>) -> Result<(), CastError> {
         // A player refuses a terminal without extent, a client may ask for one.
         let (columns, rows) = (pty.columns.max(1), pty.rows.max(1));
-        let opened_at_ms =
-            self.started_at_ms.saturating_add(self.opened_at_us.unwrap_or_default() / 1000);
+        let opened_at_ms = self
+            .started_at_ms
+            .saturating_add(self.opened_at_us.unwrap_or_default() / 1000);
         let timestamp = opened_at_ms / 1000;
         let mut header = match self.version {
             CastVersion::V2 => json!({
@@ -185,10 +190,10 @@ impl<W: Write> CastWriter<W> {
             }
             FrameKind::Signal(name) => self.write_marker(at_us, &format!("signal {name}")),
             FrameKind::Note(text) => self.write_marker(at_us, text),
-            FrameKind::Operation(json) => {
-                self.write_marker(at_us, &String::from_utf8_lossy(json))
-            }
-            FrameKind::Omitted { direction, bytes, .. } => {
+            FrameKind::Operation(json) => self.write_marker(at_us, &String::from_utf8_lossy(json)),
+            FrameKind::Omitted {
+                direction, bytes, ..
+            } => {
                 let stream = match direction {
                     Direction::Input => "input",
                     Direction::Output => "output",

@@ -15,8 +15,8 @@ use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::error::Unspecified;
 use zeroize::Zeroizing;
 
-use super::container::{Header, HeaderError};
 use super::frame::{Frame, FrameError};
+use super::header::{Header, HeaderError};
 
 /// Largest sum of encoded frames in one chunk, before compression.
 pub const MAX_CHUNK_FRAMES_BYTES: usize = 8 * 1024 * 1024;
@@ -129,7 +129,10 @@ impl SealedChunk {
     /// What the audit log keeps of this chunk.
     #[must_use]
     pub fn anchor(&self) -> Anchor {
-        Anchor { index: self.index, chain: self.chain }
+        Anchor {
+            index: self.index,
+            chain: self.chain,
+        }
     }
 }
 
@@ -275,7 +278,9 @@ impl Sealer {
     /// [`SealError::Header`] when the header breaks a limit.
     pub fn new(header: &Header, key: RecordingKey) -> Result<(Self, Vec<u8>), SealError> {
         let header = header.encode().map_err(SealError::Header)?;
-        let cipher = key.into_cipher().map_err(|_| SealError::Encrypt { index: 0 })?;
+        let cipher = key
+            .into_cipher()
+            .map_err(|_| SealError::Encrypt { index: 0 })?;
         let sealer = Self {
             cipher,
             chain: Chain::new(&header),
@@ -301,10 +306,14 @@ impl Sealer {
     pub fn push(&mut self, frame: &Frame<'_>) -> Result<(), SealError> {
         let at_us = frame.at_us.max(self.last_at_us);
         let start = self.pending.len();
-        Frame { at_us, ..*frame }.encode(&mut self.pending).map_err(SealError::Frame)?;
+        Frame { at_us, ..*frame }
+            .encode(&mut self.pending)
+            .map_err(SealError::Frame)?;
         if self.pending.len() > MAX_CHUNK_FRAMES_BYTES {
             self.pending.truncate(start);
-            return Err(SealError::ChunkFull { index: self.next_index });
+            return Err(SealError::ChunkFull {
+                index: self.next_index,
+            });
         }
         if self.frames == 0 {
             self.first_at_us = at_us;
@@ -358,7 +367,11 @@ impl Sealer {
             index,
             is_final,
             frames: std::mem::take(&mut self.frames),
-            first_at_us: if frames.is_empty() { self.last_at_us } else { self.first_at_us },
+            first_at_us: if frames.is_empty() {
+                self.last_at_us
+            } else {
+                self.first_at_us
+            },
             last_at_us: self.last_at_us,
             frames_bytes: u32::try_from(frames.len())
                 .map_err(|_| SealError::ChunkFull { index })?,
@@ -381,6 +394,10 @@ impl Sealer {
         self.chain.advance(&[&bytes]);
         self.next_index = index.checked_add(1).ok_or(SealError::ChunkFull { index })?;
         self.is_poisoned = false;
-        Ok(SealedChunk { bytes, index, chain: self.chain.value() })
+        Ok(SealedChunk {
+            bytes,
+            index,
+            chain: self.chain.value(),
+        })
     }
 }

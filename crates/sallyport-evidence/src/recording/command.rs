@@ -31,7 +31,10 @@ use super::keystroke::{Key, KeyDecoder};
 const SCROLLBACK_ROWS: usize = 500;
 
 /// Commands typed ahead that wait to be shown; older ones are given up.
-const MAX_WAITING: usize = 64;
+const MAX_WAITING: usize = 16;
+
+/// Lines of output looked at after an Enter; what was not shown by then was not shown at all.
+const MAX_LINE_FEEDS: u32 = 2000;
 
 /// A command that is not shown this long after its Enter was not shown at all.
 const WAIT_US: u64 = 10_000_000;
@@ -86,7 +89,11 @@ impl CommandTracker {
 
     /// Takes in one frame; returns the commands it completes, in order.
     pub fn frame(&mut self, frame: &Frame<'_>) -> Vec<TypedCommand> {
-        let Frame { at_us, channel, kind } = *frame;
+        let Frame {
+            at_us,
+            channel,
+            kind,
+        } = *frame;
         if let FrameKind::ChannelOpened { pty: Some(pty), .. } = kind {
             self.open(channel, pty);
             return Vec::new();
@@ -119,7 +126,10 @@ impl CommandTracker {
             | FrameKind::Note(_)
             | FrameKind::Omitted { .. } => Vec::new(),
         };
-        lines.into_iter().map(|line| line.on_channel(channel)).collect()
+        lines
+            .into_iter()
+            .map(|line| line.on_channel(channel))
+            .collect()
     }
 
     /// Ends the session; returns commands that were entered and shown but not yet answered, such
@@ -130,7 +140,10 @@ impl CommandTracker {
             .channels
             .iter_mut()
             .flat_map(|(channel, tracker)| {
-                tracker.finish().into_iter().map(|line| line.on_channel(*channel))
+                tracker
+                    .finish()
+                    .into_iter()
+                    .map(|line| line.on_channel(*channel))
             })
             .collect();
         commands.sort_by_key(|command| (command.at_us, command.channel));
@@ -149,6 +162,7 @@ impl CommandTracker {
                     typing: None,
                     waiting: VecDeque::new(),
                     has_output_since_enter: false,
+                    line_feeds_left: 0,
                 },
             );
         }
@@ -162,6 +176,7 @@ struct ChannelTracker {
     typing: Option<Typing>,
     waiting: VecDeque<Entered>,
     has_output_since_enter: bool,
+    line_feeds_left: u32,
 }
 
 /// The line being typed.
@@ -232,8 +247,14 @@ impl ChannelTracker {
             if self.waiting.len() >= MAX_WAITING {
                 self.waiting.pop_front();
             }
-            self.waiting.push_back(Entered { at_us, prompt, typed, is_passed: false });
+            self.waiting.push_back(Entered {
+                at_us,
+                prompt,
+                typed,
+                is_passed: false,
+            });
             self.has_output_since_enter = false;
+            self.line_feeds_left = MAX_LINE_FEEDS;
         }
     }
 
@@ -245,9 +266,14 @@ impl ChannelTracker {
             let prompt = Prompt::at_cursor(self.emulator.terminal_mut());
             let is_at_prompt = prompt.as_ref().is_some_and(|prompt| !prompt.is_blank());
             if is_at_prompt && self.has_output_since_enter {
-                self.waiting.iter_mut().for_each(|line| line.is_passed = true);
+                self.waiting
+                    .iter_mut()
+                    .for_each(|line| line.is_passed = true);
             }
-            self.typing = Some(Typing { prompt, typed: Typed::Exactly(String::new()) });
+            self.typing = Some(Typing {
+                prompt,
+                typed: Typed::Exactly(String::new()),
+            });
         }
         if let Some(typing) = &mut self.typing {
             typing.typed.press(key);
@@ -255,20 +281,32 @@ impl ChannelTracker {
     }
 
     fn output(&mut self, at_us: u64, bytes: &[u8]) -> Vec<EnteredLine> {
-        while self.waiting.front().is_some_and(|line| at_us.saturating_sub(line.at_us) > WAIT_US) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|line| at_us.saturating_sub(line.at_us) > WAIT_US)
+        {
             self.waiting.pop_front();
         }
         self.has_output_since_enter |= !bytes.is_empty();
         let mut shown = Vec::new();
-        let mut watch = LineFeeds { waiting: &mut self.waiting, shown: &mut shown };
+        let mut watch = LineFeeds {
+            waiting: &mut self.waiting,
+            line_feeds_left: &mut self.line_feeds_left,
+            shown: &mut shown,
+        };
         self.emulator.feed(bytes, &mut watch);
         shown
     }
 
     fn finish(&mut self) -> Vec<EnteredLine> {
         let mut shown = Vec::new();
-        LineFeeds { waiting: &mut self.waiting, shown: &mut shown }
-            .read_line(self.emulator.terminal());
+        let mut watch = LineFeeds {
+            waiting: &mut self.waiting,
+            line_feeds_left: &mut self.line_feeds_left,
+            shown: &mut shown,
+        };
+        watch.read_line(self.emulator.terminal());
         shown
     }
 }
@@ -284,11 +322,9 @@ impl Typed {
                 text.pop();
             }
             Key::EraseLine => text.clear(),
-            Key::Character(_)
-            | Key::EndOfInput
-            | Key::Enter
-            | Key::Interrupt
-            | Key::Other => *self = Self::Unknown,
+            Key::Character(_) | Key::EndOfInput | Key::Enter | Key::Interrupt | Key::Other => {
+                *self = Self::Unknown
+            }
         }
     }
 }
@@ -301,7 +337,10 @@ impl Prompt {
             col: 0,
             row: line.first_row,
         })?;
-        Some(Self { row, text: line.before_cursor })
+        Some(Self {
+            row,
+            text: line.before_cursor,
+        })
     }
 
     /// Whether nothing stood before the cursor: typing ran ahead of the prompt.
@@ -334,10 +373,16 @@ impl CursorLine {
         let at = top.checked_add(cursor.row)?;
         let is_wrapped = |row: usize| rows.get(row).is_some_and(|line| line.is_wrapped());
 
-        let first = (0..=at).rev().find(|row| *row == 0 || !is_wrapped(row - 1))?;
+        let first = (0..=at)
+            .rev()
+            .find(|row| *row == 0 || !is_wrapped(row - 1))?;
         let last = (at..rows.len()).find(|row| !is_wrapped(*row)).unwrap_or(at);
         let text_of = |range: std::ops::Range<usize>| -> String {
-            rows.get(range).unwrap_or_default().iter().map(|line| line.text()).collect()
+            rows.get(range)
+                .unwrap_or_default()
+                .iter()
+                .map(|line| line.text())
+                .collect()
         };
         let mut before_cursor = text_of(first..at);
         before_cursor.extend(
@@ -360,6 +405,7 @@ impl CursorLine {
 /// Reads the cursor's line each time output is about to leave it, while entered lines wait.
 struct LineFeeds<'a> {
     waiting: &'a mut VecDeque<Entered>,
+    line_feeds_left: &'a mut u32,
     shown: &'a mut Vec<EnteredLine>,
 }
 
@@ -367,10 +413,13 @@ impl Observer for LineFeeds<'_> {
     type Output = ();
 
     fn before(&mut self, context: &mut Observation<'_>, operation: &Operation) {
-        let leaves_line =
-            matches!(operation, Operation::Function(Function::Lf | Function::Nel));
+        let leaves_line = matches!(operation, Operation::Function(Function::Lf | Function::Nel));
         if leaves_line && !self.waiting.is_empty() {
             self.read_line(context.terminal());
+            *self.line_feeds_left = self.line_feeds_left.saturating_sub(1);
+            if *self.line_feeds_left == 0 {
+                self.waiting.clear();
+            }
         }
     }
 
@@ -400,7 +449,14 @@ impl LineFeeds<'_> {
                 // Lines are shown in the order they were entered: if a later one is certainly
                 // here, those before it were never shown. Uncertain, it has to wait its turn.
                 Verdict::Is(text, confidence) if is_next || confidence == Confidence::Seen => {
-                    found = Some((place, EnteredLine { at_us: entered.at_us, text, confidence }));
+                    found = Some((
+                        place,
+                        EnteredLine {
+                            at_us: entered.at_us,
+                            text,
+                            confidence,
+                        },
+                    ));
                     break;
                 }
                 Verdict::ShowsNothing if place == 0 => shows_nothing = true,

@@ -12,75 +12,13 @@
 use std::io::{self, Read};
 
 use aws_lc_rs::aead::{Aad, LessSafeKey};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Serialize};
 
 use super::chunk::{
     Anchor, Chain, ChainValue, ChunkHead, HEAD_BYTES, MAX_CHUNK_SEALED_BYTES, RecordingKey,
     TAG_BYTES, nonce,
 };
 use super::frame::{Frame, FrameError, decode_frames};
-
-const MAGIC: &[u8; 8] = b"SPREC\r\n\x1a";
-const VERSION: u16 = 1;
-const PREFIX_BYTES: usize = 8 + 2 + 4;
-const MAX_HEADER_BYTES: usize = 16 * 1024;
-const MAX_ID_BYTES: usize = 128;
-const MAX_WRAPPED_KEY_BYTES: usize = 4 * 1024;
-
-/// Largest integer that JSON carries exactly everywhere (RFC 8785 section 3.2.2.3).
-const MAX_JSON_INTEGER: u64 = (1 << 53) - 1;
-
-const FORMAT: &str = "sallyport-recording";
-const CIPHER: &str = "aes-256-gcm";
-const COMPRESSION: &str = "zstd";
-
-/// What a recording says about itself in clear.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
-    /// The recording's id; 1 to 128 printable ASCII characters without space, `"` and `\`.
-    pub recording_id: String,
-    /// The session it belongs to; limits as above.
-    pub session_id: String,
-    /// When the session started: milliseconds since the Unix epoch, below 2^53.
-    pub started_at_ms: u64,
-    /// Which of the vault's keys wraps the recording's key; limits as for ids.
-    pub key_id: String,
-    /// The recording's key as the vault wrapped it; 1 to 4096 bytes, opaque here.
-    pub wrapped_key: Vec<u8>,
-}
-
-/// The header as it is written: fields in the order of their names, as RFC 8785 wants them.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HeaderJson<'a> {
-    cipher: &'a str,
-    compression: &'a str,
-    format: &'a str,
-    key_id: &'a str,
-    recording_id: &'a str,
-    session_id: &'a str,
-    started_at_ms: u64,
-    wrapped_key: &'a str,
-}
-
-/// Why a header is not acceptable.
-#[derive(Debug, thiserror::Error)]
-pub enum HeaderError {
-    /// The text is not the JSON object that a header is.
-    #[error("header is not the JSON object it must be")]
-    Json(#[source] serde_json::Error),
-    /// The same content can be written otherwise; only one spelling is valid.
-    #[error("header is not in canonical form")]
-    NotCanonical,
-    /// A field breaks its limits or names something unknown.
-    #[error("field `{name}` of header breaks its limits")]
-    Field {
-        /// The field.
-        name: &'static str,
-    },
-}
+use super::header::{Header, HeaderError, MAGIC, MAX_HEADER_BYTES, PREFIX_BYTES, VERSION};
 
 /// Why a recording cannot be read on. Chunks handed out before stand.
 #[derive(Debug, thiserror::Error)]
@@ -184,72 +122,6 @@ pub enum Completeness {
     },
 }
 
-impl Header {
-    pub(super) fn encode(&self) -> Result<Vec<u8>, HeaderError> {
-        self.check()?;
-        let wrapped_key = BASE64.encode(&self.wrapped_key);
-        let json = serde_json::to_vec(&HeaderJson {
-            cipher: CIPHER,
-            compression: COMPRESSION,
-            format: FORMAT,
-            key_id: &self.key_id,
-            recording_id: &self.recording_id,
-            session_id: &self.session_id,
-            started_at_ms: self.started_at_ms,
-            wrapped_key: &wrapped_key,
-        })
-        .map_err(HeaderError::Json)?;
-        let length = u32::try_from(json.len()).map_err(|_| HeaderError::NotCanonical)?;
-        Ok([&MAGIC[..], &VERSION.to_be_bytes(), &length.to_be_bytes(), &json].concat())
-    }
-
-    fn check(&self) -> Result<(), HeaderError> {
-        let ids = [
-            ("recording_id", &self.recording_id),
-            ("session_id", &self.session_id),
-            ("key_id", &self.key_id),
-        ];
-        if let Some((name, _)) = ids.into_iter().find(|(_, id)| !is_id(id)) {
-            return Err(HeaderError::Field { name });
-        }
-        if self.started_at_ms > MAX_JSON_INTEGER {
-            return Err(HeaderError::Field { name: "started_at_ms" });
-        }
-        if self.wrapped_key.is_empty() || self.wrapped_key.len() > MAX_WRAPPED_KEY_BYTES {
-            return Err(HeaderError::Field { name: "wrapped_key" });
-        }
-        Ok(())
-    }
-
-    /// `whole` is the header as it stands in the file, magic included; `json` its JSON part.
-    fn decode(whole: &[u8], json: &[u8]) -> Result<Self, HeaderError> {
-        let fields: HeaderJson<'_> = serde_json::from_slice(json).map_err(HeaderError::Json)?;
-        let fixed = [
-            ("cipher", fields.cipher, CIPHER),
-            ("compression", fields.compression, COMPRESSION),
-            ("format", fields.format, FORMAT),
-        ];
-        if let Some((name, ..)) = fixed.into_iter().find(|(_, found, known)| found != known) {
-            return Err(HeaderError::Field { name });
-        }
-        let header = Self {
-            recording_id: fields.recording_id.to_owned(),
-            session_id: fields.session_id.to_owned(),
-            started_at_ms: fields.started_at_ms,
-            key_id: fields.key_id.to_owned(),
-            wrapped_key: BASE64
-                .decode(fields.wrapped_key)
-                .map_err(|_| HeaderError::Field { name: "wrapped_key" })?,
-        };
-        if header.encode()? == whole { Ok(header) } else { Err(HeaderError::NotCanonical) }
-    }
-}
-
-fn is_id(id: &str) -> bool {
-    (1..=MAX_ID_BYTES).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
-}
-
 /// A chunk as it stands in the file: its place and clear part checked, its frames still sealed.
 #[derive(Debug, Clone)]
 pub struct RawChunk {
@@ -264,7 +136,10 @@ impl RawChunk {
     /// What the audit log should hold of this chunk.
     #[must_use]
     pub fn anchor(&self) -> Anchor {
-        Anchor { index: self.head.index, chain: self.chain }
+        Anchor {
+            index: self.head.index,
+            chain: self.chain,
+        }
     }
 
     /// Where in the file it begins.
@@ -316,7 +191,9 @@ impl<R: Read> ContainerReader<R> {
     pub fn open(mut reader: R) -> Result<Self, OpenError> {
         let mut whole = Vec::with_capacity(512);
         read_up_to(&mut reader, &mut whole, PREFIX_BYTES, 0)?;
-        let (magic, rest) = whole.split_first_chunk::<8>().ok_or_else(|| cut_before_magic(&whole))?;
+        let (magic, rest) = whole
+            .split_first_chunk::<8>()
+            .ok_or_else(|| cut_before_magic(&whole))?;
         if magic != MAGIC {
             return Err(OpenError::NotARecording);
         }
@@ -410,10 +287,16 @@ impl<R: Read> ContainerReader<R> {
         let sealed_length = (length as usize)
             .checked_sub(HEAD_BYTES)
             .filter(|sealed| (TAG_BYTES..=MAX_CHUNK_SEALED_BYTES).contains(sealed))
-            .ok_or(OpenError::ChunkLength { index, offset, length })?;
+            .ok_or(OpenError::ChunkLength {
+                index,
+                offset,
+                length,
+            })?;
 
         read_up_to(&mut self.reader, &mut prefix, HEAD_BYTES, offset)?;
-        let Some(head) = prefix.last_chunk::<HEAD_BYTES>().filter(|_| prefix.len() == 4 + HEAD_BYTES)
+        let Some(head) = prefix
+            .last_chunk::<HEAD_BYTES>()
+            .filter(|_| prefix.len() == 4 + HEAD_BYTES)
         else {
             return Ok(self.cut());
         };
@@ -433,14 +316,24 @@ impl<R: Read> ContainerReader<R> {
         if head.is_final {
             self.state = ReadState::FinalSeen;
         }
-        Ok(Some(RawChunk { head, offset, associated, sealed, chain: self.chain.value() }))
+        Ok(Some(RawChunk {
+            head,
+            offset,
+            associated,
+            sealed,
+            chain: self.chain.value(),
+        }))
     }
 
     fn check_head(&self, head: &[u8; HEAD_BYTES]) -> Result<ChunkHead, OpenError> {
         let (index, offset) = (self.next_index, self.offset);
         let head = ChunkHead::decode(head).ok_or(OpenError::ChunkHead { index, offset })?;
         if head.index != index {
-            return Err(OpenError::ChunkOrder { index, offset, found: head.index });
+            return Err(OpenError::ChunkOrder {
+                index,
+                offset,
+                found: head.index,
+            });
         }
         if head.first_at_us < self.last_at_us {
             return Err(OpenError::ChunkHead { index, offset });
@@ -449,13 +342,19 @@ impl<R: Read> ContainerReader<R> {
     }
 
     fn cut(&mut self) -> Option<RawChunk> {
-        self.state = ReadState::Ended(Completeness::CutAfter { chunks: self.next_index });
+        self.state = ReadState::Ended(Completeness::CutAfter {
+            chunks: self.next_index,
+        });
         None
     }
 }
 
 fn cut_before_magic(found: &[u8]) -> OpenError {
-    if MAGIC.starts_with(found) { OpenError::HeaderCut } else { OpenError::NotARecording }
+    if MAGIC.starts_with(found) {
+        OpenError::HeaderCut
+    } else {
+        OpenError::NotARecording
+    }
 }
 
 /// Appends at most `length` bytes; fewer only at the end of the source. Memory grows with what
@@ -486,7 +385,10 @@ impl OpenedChunk {
     /// What the audit log should hold of this chunk.
     #[must_use]
     pub fn anchor(&self) -> Anchor {
-        Anchor { index: self.head.index, chain: self.chain }
+        Anchor {
+            index: self.head.index,
+            chain: self.chain,
+        }
     }
 
     /// Microseconds since session start of its first and last frame.
@@ -526,8 +428,9 @@ impl<R: Read> Opener<R> {
     /// [`OpenError::NotAuthentic`] when the cipher refuses the key outright.
     pub fn new(container: ContainerReader<R>, key: RecordingKey) -> Result<Self, OpenError> {
         let (index, offset) = (container.next_index, container.offset);
-        let cipher =
-            key.into_cipher().map_err(|_| OpenError::NotAuthentic { index, offset })?;
+        let cipher = key
+            .into_cipher()
+            .map_err(|_| OpenError::NotAuthentic { index, offset })?;
         Ok(Self { container, cipher })
     }
 
@@ -560,7 +463,13 @@ impl<R: Read> Opener<R> {
     }
 
     fn open_chunk(&self, chunk: RawChunk) -> Result<OpenedChunk, OpenError> {
-        let RawChunk { head, offset, associated, mut sealed, chain } = chunk;
+        let RawChunk {
+            head,
+            offset,
+            associated,
+            mut sealed,
+            chain,
+        } = chunk;
         let index = head.index;
         let compressed = self
             .cipher
@@ -571,9 +480,16 @@ impl<R: Read> Opener<R> {
             .ok()
             .filter(|frames| frames.len() == frames_bytes)
             .ok_or(OpenError::Decompress { index, offset })?;
-        check_frames(&head, &frames)
-            .map_err(|source| OpenError::Frames { index, offset, source })?;
-        Ok(OpenedChunk { head, chain, frames })
+        check_frames(&head, &frames).map_err(|source| OpenError::Frames {
+            index,
+            offset,
+            source,
+        })?;
+        Ok(OpenedChunk {
+            head,
+            chain,
+            frames,
+        })
     }
 }
 
@@ -582,7 +498,11 @@ fn check_frames(head: &ChunkHead, bytes: &[u8]) -> Result<(), Option<FrameError>
     let mut last_at_us = head.first_at_us;
     for frame in decode_frames(bytes) {
         let at_us = frame.map_err(Some)?.at_us;
-        let in_order = if count == 0 { at_us == head.first_at_us } else { at_us >= last_at_us };
+        let in_order = if count == 0 {
+            at_us == head.first_at_us
+        } else {
+            at_us >= last_at_us
+        };
         if !in_order {
             return Err(None);
         }

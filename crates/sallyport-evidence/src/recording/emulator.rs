@@ -14,9 +14,10 @@ use avt::{Parser, Terminal};
 
 use super::utf8::Utf8Decoder;
 
-/// Larger terminals are emulated at this size; sizes come from the client and cost memory.
-const MAX_COLUMNS: usize = 1000;
-const MAX_ROWS: usize = 500;
+/// Larger terminals are emulated at this size. Sizes come from the client, and four bytes of output
+/// can clear a whole screen, so that each cell costs time as well as memory.
+const MAX_COLUMNS: usize = 640;
+const MAX_ROWS: usize = 200;
 
 /// Used when a client asks for a terminal without saying how large.
 const DEFAULT_COLUMNS: u32 = 80;
@@ -79,10 +80,16 @@ impl Emulator {
 }
 
 fn bounded(columns: u32, rows: u32) -> (usize, usize) {
-    let columns = if columns == 0 { DEFAULT_COLUMNS } else { columns };
+    let columns = if columns == 0 {
+        DEFAULT_COLUMNS
+    } else {
+        columns
+    };
     let rows = if rows == 0 { DEFAULT_ROWS } else { rows };
     (
-        usize::try_from(columns).unwrap_or(MAX_COLUMNS).min(MAX_COLUMNS),
+        usize::try_from(columns)
+            .unwrap_or(MAX_COLUMNS)
+            .min(MAX_COLUMNS),
         usize::try_from(rows).unwrap_or(MAX_ROWS).min(MAX_ROWS),
     )
 }

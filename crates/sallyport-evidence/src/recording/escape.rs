@@ -57,7 +57,10 @@ mod tests {
             ("a\tb\r\nc", r"a\tb\r\nc"),
             ("\u{1b}[31mred\u{7f}", r"\u{1b}[31mred\u{7f}"),
             ("c1 \u{9b}2J", r"c1 \u{9b}2J"),
-            ("evil\u{202e}txt.exe\u{2066}", r"evil\u{202e}txt.exe\u{2066}"),
+            (
+                "evil\u{202e}txt.exe\u{2066}",
+                r"evil\u{202e}txt.exe\u{2066}",
+            ),
             ("zero\u{200b}width\u{feff}", r"zero\u{200b}width\u{feff}"),
         ] {
             assert_eq!(escape_controls(text), escaped);

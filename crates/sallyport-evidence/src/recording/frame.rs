@@ -182,7 +182,10 @@ impl Frame<'_> {
         let length = (out.len() - start).saturating_add(bulk.len());
         if length > MAX_FRAME_BYTES {
             out.truncate(start);
-            return Err(FrameError::TooLong { part: "whole", length: length as u64 });
+            return Err(FrameError::TooLong {
+                part: "whole",
+                length: length as u64,
+            });
         }
         // The length is known only now; moving the small head aside costs less than a second
         // buffer per frame.
@@ -199,7 +202,10 @@ impl Frame<'_> {
     fn check_lengths(&self) -> Result<(), FrameError> {
         let limit = |part, length: usize, limit| {
             if length > limit {
-                Err(FrameError::TooLong { part, length: length as u64 })
+                Err(FrameError::TooLong {
+                    part,
+                    length: length as u64,
+                })
             } else {
                 Ok(())
             }
@@ -207,7 +213,11 @@ impl Frame<'_> {
         match self.kind {
             FrameKind::ChannelOpened { kind, pty, command } => {
                 limit("channel kind", kind.len(), MAX_NAME_BYTES)?;
-                limit("terminal name", pty.map_or(0, |pty| pty.term.len()), MAX_NAME_BYTES)?;
+                limit(
+                    "terminal name",
+                    pty.map_or(0, |pty| pty.term.len()),
+                    MAX_NAME_BYTES,
+                )?;
                 limit("command", command.map_or(0, str::len), MAX_TEXT_BYTES)
             }
             FrameKind::Signal(name) => limit("signal", name.len(), MAX_NAME_BYTES),
@@ -275,13 +285,21 @@ impl<'a> FrameKind<'a> {
                 put_varint(head, u64::from(status));
                 &[]
             }
-            Self::ExitSignal { name, core_dumped, message } => {
+            Self::ExitSignal {
+                name,
+                core_dumped,
+                message,
+            } => {
                 put_text(head, name);
                 head.push(u8::from(core_dumped));
                 message.as_bytes()
             }
             Self::ChannelClosed => &[],
-            Self::Omitted { direction, bytes, sha256 } => {
+            Self::Omitted {
+                direction,
+                bytes,
+                sha256,
+            } => {
                 head.push(direction.code());
                 put_varint(head, bytes);
                 head.extend_from_slice(&sha256);
@@ -296,7 +314,10 @@ impl<'a> FrameKind<'a> {
             2 => Self::Input(part.rest()),
             3 => Self::Output(part.rest()),
             4 => Self::ErrorOutput(part.rest()),
-            5 => Self::Resized { columns: part.number()?, rows: part.number()? },
+            5 => Self::Resized {
+                columns: part.number()?,
+                rows: part.number()?,
+            },
             6 => Self::Signal(part.rest_text("signal", MAX_NAME_BYTES)?),
             7 => Self::ExitStatus(part.number()?),
             8 => Self::ExitSignal {
@@ -320,7 +341,10 @@ impl<'a> FrameKind<'a> {
         let kind = part.text("channel kind")?;
         let flags = part.byte()?;
         if flags & !(HAS_PTY | HAS_COMMAND) != 0 {
-            return Err(FrameError::Meaningless { part: "channel flags", value: flags });
+            return Err(FrameError::Meaningless {
+                part: "channel flags",
+                value: flags,
+            });
         }
         let pty = if flags & HAS_PTY == 0 {
             None
@@ -343,7 +367,9 @@ impl<'a> FrameKind<'a> {
 /// Returns the frames that `bytes` holds, one after another.
 #[must_use]
 pub fn decode_frames(bytes: &[u8]) -> Frames<'_> {
-    Frames { parts: Parts { bytes } }
+    Frames {
+        parts: Parts { bytes },
+    }
 }
 
 /// Frames of one chunk, decoded as they are asked for. Ends after the first error.
@@ -356,18 +382,29 @@ impl<'a> Frames<'a> {
     fn decode_next(&mut self) -> Result<Frame<'a>, FrameError> {
         let length = self.parts.varint()?;
         if length > MAX_FRAME_BYTES as u64 {
-            return Err(FrameError::TooLong { part: "whole", length });
+            return Err(FrameError::TooLong {
+                part: "whole",
+                length,
+            });
         }
         let length = usize::try_from(length).map_err(|_| FrameError::Number)?;
-        let mut part = Parts { bytes: self.parts.take(length)? };
+        let mut part = Parts {
+            bytes: self.parts.take(length)?,
+        };
         let code = part.byte()?;
         let channel = part.number()?;
         let at_us = part.varint()?;
         let kind = FrameKind::decode(code, &mut part)?;
         if !part.bytes.is_empty() {
-            return Err(FrameError::Trailing { bytes: part.bytes.len() });
+            return Err(FrameError::Trailing {
+                bytes: part.bytes.len(),
+            });
         }
-        Ok(Frame { at_us, channel, kind })
+        Ok(Frame {
+            at_us,
+            channel,
+            kind,
+        })
     }
 }
 
@@ -394,7 +431,10 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], FrameError> {
-        let (taken, left) = self.bytes.split_at_checked(length).ok_or(FrameError::Truncated)?;
+        let (taken, left) = self
+            .bytes
+            .split_at_checked(length)
+            .ok_or(FrameError::Truncated)?;
         self.bytes = left;
         Ok(taken)
     }
@@ -446,7 +486,10 @@ impl<'a> Parts<'a> {
             0 => Ok(Direction::Input),
             1 => Ok(Direction::Output),
             2 => Ok(Direction::ErrorOutput),
-            value => Err(FrameError::Meaningless { part: "direction", value }),
+            value => Err(FrameError::Meaningless {
+                part: "direction",
+                value,
+            }),
         }
     }
 
@@ -466,7 +509,10 @@ impl<'a> Parts<'a> {
     fn rest_text(&mut self, part: &'static str, limit: usize) -> Result<&'a str, FrameError> {
         let bytes = self.rest();
         if bytes.len() > limit {
-            return Err(FrameError::TooLong { part, length: bytes.len() as u64 });
+            return Err(FrameError::TooLong {
+                part,
+                length: bytes.len() as u64,
+            });
         }
         std::str::from_utf8(bytes).map_err(|_| FrameError::NotText { part })
     }
@@ -529,20 +575,25 @@ pub(super) mod tests {
                 Self::Input(bytes) => FrameKind::Input(bytes),
                 Self::Output(bytes) => FrameKind::Output(bytes),
                 Self::ErrorOutput(bytes) => FrameKind::ErrorOutput(bytes),
-                Self::Resized(columns, rows) => {
-                    FrameKind::Resized { columns: *columns, rows: *rows }
-                }
+                Self::Resized(columns, rows) => FrameKind::Resized {
+                    columns: *columns,
+                    rows: *rows,
+                },
                 Self::Signal(name) => FrameKind::Signal(name),
                 Self::ExitStatus(status) => FrameKind::ExitStatus(*status),
-                Self::ExitSignal(name, core_dumped, message) => {
-                    FrameKind::ExitSignal { name, core_dumped: *core_dumped, message }
-                }
+                Self::ExitSignal(name, core_dumped, message) => FrameKind::ExitSignal {
+                    name,
+                    core_dumped: *core_dumped,
+                    message,
+                },
                 Self::Closed => FrameKind::ChannelClosed,
                 Self::Operation(json) => FrameKind::Operation(json),
                 Self::Note(text) => FrameKind::Note(text),
-                Self::Omitted(direction, bytes, sha256) => {
-                    FrameKind::Omitted { direction: *direction, bytes: *bytes, sha256: *sha256 }
-                }
+                Self::Omitted(direction, bytes, sha256) => FrameKind::Omitted {
+                    direction: *direction,
+                    bytes: *bytes,
+                    sha256: *sha256,
+                },
             }
         }
     }
@@ -593,7 +644,13 @@ pub(super) mod tests {
 
     fn encoded(kind: FrameKind<'_>) -> Vec<u8> {
         let mut bytes = Vec::new();
-        Frame { at_us: 300, channel: 1, kind }.encode(&mut bytes).unwrap();
+        Frame {
+            at_us: 300,
+            channel: 1,
+            kind,
+        }
+        .encode(&mut bytes)
+        .unwrap();
         bytes
     }
 
@@ -645,16 +702,29 @@ pub(super) mod tests {
     fn given_a_frame_above_one_mebibyte_when_encoded_then_it_is_refused_and_nothing_is_written() {
         let bytes = vec![0; MAX_FRAME_BYTES];
         let mut out = vec![9];
-        let frame = Frame { at_us: 0, channel: 0, kind: FrameKind::Output(&bytes) };
+        let frame = Frame {
+            at_us: 0,
+            channel: 0,
+            kind: FrameKind::Output(&bytes),
+        };
         let result = frame.encode(&mut out);
-        assert!(matches!(result, Err(FrameError::TooLong { part: "whole", .. })));
+        assert!(matches!(
+            result,
+            Err(FrameError::TooLong { part: "whole", .. })
+        ));
         assert_eq!(out, [9]);
     }
 
     #[test]
     fn given_a_length_above_the_limit_when_decoded_then_it_is_refused_before_reading_on() {
         let error = first_error(&[0x81, 0x80, 0x40]);
-        assert_eq!(error, FrameError::TooLong { part: "whole", length: 1024 * 1024 + 1 });
+        assert_eq!(
+            error,
+            FrameError::TooLong {
+                part: "whole",
+                length: 1024 * 1024 + 1
+            }
+        );
     }
 
     #[test]
@@ -666,9 +736,21 @@ pub(super) mod tests {
             (&[7, 9, 0xff, 0xff, 0xff, 0xff, 0x1f, 0], FrameError::Number),
             (&[4, 9, 0, 0, 7], FrameError::Trailing { bytes: 1 }),
             (&[3, 99, 0, 0], FrameError::UnknownKind { kind: 99 }),
-            (&[5, 1, 0, 0, 0, 4], FrameError::Meaningless { part: "channel flags", value: 4 }),
+            (
+                &[5, 1, 0, 0, 0, 4],
+                FrameError::Meaningless {
+                    part: "channel flags",
+                    value: 4,
+                },
+            ),
             (&[4, 11, 0, 0, 0xff], FrameError::NotText { part: "note" }),
-            (&[5, 8, 0, 0, 0, 2], FrameError::Meaningless { part: "core dump", value: 2 }),
+            (
+                &[5, 8, 0, 0, 0, 2],
+                FrameError::Meaningless {
+                    part: "core dump",
+                    value: 2,
+                },
+            ),
         ];
         for (bytes, expected) in cases {
             assert_eq!(first_error(bytes), expected, "{bytes:?}");

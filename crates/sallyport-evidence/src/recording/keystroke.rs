@@ -43,7 +43,9 @@ enum State {
     /// After `ESC O`.
     Ss3,
     /// Within an answer that ends with BEL or `ESC \`.
-    Text { escape_seen: bool },
+    Text {
+        escape_seen: bool,
+    },
 }
 
 /// Decodes one channel's input.
@@ -58,7 +60,9 @@ impl KeyDecoder {
     /// Returns the keys that `bytes` complete.
     pub(super) fn decode(&mut self, bytes: &[u8]) -> Vec<Key> {
         let text = self.decoder.decode(bytes);
-        text.chars().filter_map(|character| self.step(character)).collect()
+        text.chars()
+            .filter_map(|character| self.step(character))
+            .collect()
     }
 
     fn step(&mut self, character: char) -> Option<Key> {
@@ -66,11 +70,17 @@ impl KeyDecoder {
             State::Ground => self.ground(character),
             State::Escape => self.escape(character),
             State::Csi(parameters) => self.csi(parameters, character),
-            State::Ss3 => Some(if character == 'M' { Key::Enter } else { Key::Other }),
+            State::Ss3 => Some(if character == 'M' {
+                Key::Enter
+            } else {
+                Key::Other
+            }),
             State::Text { escape_seen } => {
                 let is_over = character == '\u{7}' || (escape_seen && character == '\\');
                 if !is_over {
-                    self.state = State::Text { escape_seen: character == '\u{1b}' };
+                    self.state = State::Text {
+                        escape_seen: character == '\u{1b}',
+                    };
                 }
                 None
             }
@@ -140,7 +150,10 @@ mod tests {
     fn keys(bytes: &[u8]) -> Vec<Key> {
         // One byte at a time: packets may cut a sequence anywhere.
         let mut decoder = KeyDecoder::default();
-        bytes.iter().flat_map(|byte| decoder.decode(&[*byte])).collect()
+        bytes
+            .iter()
+            .flat_map(|byte| decoder.decode(&[*byte]))
+            .collect()
     }
 
     #[test]
@@ -155,17 +168,26 @@ mod tests {
             (b"\x15", &[EraseLine]),
             (b"\x03\x1a\x1c", &[Interrupt, Interrupt, Interrupt]),
             (b"\x04", &[EndOfInput]),
-            (b"\x1b[A\x1bOA\x1b[3~\x1bf\t", &[Other, Other, Other, Other, Other]),
+            (
+                b"\x1b[A\x1bOA\x1b[3~\x1bf\t",
+                &[Other, Other, Other, Other, Other],
+            ),
             (b"\x1b[24;80R\x1b[?62;4c\x1b[0n", &[]),
             (b"\x1b[I\x1b[O\x1b[<0;3;4M\x1b[<0;3;4m", &[]),
             (b"\x1b]11;rgb:1/2/3\x07\x1bP1$r0m\x1b\\", &[]),
-            (b"\x1b[200~a\rb\x1b[201~\r", &[
-                Character('a'), Character('\n'), Character('b'), Enter,
-            ]),
+            (
+                b"\x1b[200~a\rb\x1b[201~\r",
+                &[Character('a'), Character('\n'), Character('b'), Enter],
+            ),
             (b"\x1b\x1b[A", &[Other]),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(keys(bytes), expected, "{:?}", bytes.escape_ascii().to_string());
+            assert_eq!(
+                keys(bytes),
+                expected,
+                "{:?}",
+                bytes.escape_ascii().to_string()
+            );
         }
     }
 }

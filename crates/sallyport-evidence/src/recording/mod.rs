@@ -17,6 +17,7 @@ mod container;
 mod emulator;
 mod escape;
 mod frame;
+mod header;
 mod keystroke;
 mod transcript;
 mod utf8;
@@ -27,14 +28,13 @@ pub use chunk::{
     Anchor, ChainValue, MAX_CHUNK_FRAMES_BYTES, RecordingKey, SealError, SealedChunk, Sealer,
 };
 pub use command::{CommandTracker, Confidence, TypedCommand};
-pub use container::{
-    Completeness, ContainerReader, Header, HeaderError, OpenError, OpenedChunk, Opener, RawChunk,
-};
+pub use container::{Completeness, ContainerReader, OpenError, OpenedChunk, Opener, RawChunk};
 pub use escape::escape_controls;
 pub use frame::{
-    Direction, Frame, FrameError, FrameKind, Frames, MAX_FRAME_BYTES, Pty,
-    SESSION_CHANNEL, decode_frames,
+    Direction, Frame, FrameError, FrameKind, Frames, MAX_FRAME_BYTES, Pty, SESSION_CHANNEL,
+    decode_frames,
 };
+pub use header::{Header, HeaderError};
 pub use transcript::{TranscriptError, TranscriptWriter};
 
 #[cfg(test)]

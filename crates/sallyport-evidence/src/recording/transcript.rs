@@ -76,7 +76,11 @@ struct Stream {
 impl<W: Write> TranscriptWriter<W> {
     /// Begins a transcript.
     pub fn new(writer: W) -> Self {
-        Self { writer, channels: HashMap::new(), last_at_us: 0 }
+        Self {
+            writer,
+            channels: HashMap::new(),
+            last_at_us: 0,
+        }
     }
 
     /// Writes what the frame completes.
@@ -85,7 +89,11 @@ impl<W: Write> TranscriptWriter<W> {
     ///
     /// [`TranscriptError::Write`] when the destination fails.
     pub fn frame(&mut self, frame: &Frame<'_>) -> Result<(), TranscriptError> {
-        let Frame { at_us, channel, kind } = *frame;
+        let Frame {
+            at_us,
+            channel,
+            kind,
+        } = *frame;
         self.last_at_us = at_us;
         match kind {
             FrameKind::ChannelOpened { kind, pty, command } => {
@@ -111,13 +119,22 @@ impl<W: Write> TranscriptWriter<W> {
             FrameKind::ExitSignal { name, message, .. } => {
                 self.event(channel, &format!("ended by signal {name} {message}"))
             }
-            FrameKind::Operation(json) => {
-                self.event(channel, &format!("operation {}", String::from_utf8_lossy(json)))
-            }
-            FrameKind::Note(text) => self.event(channel, &format!("note: {text}")),
-            FrameKind::Omitted { direction, bytes, sha256 } => self.event(
+            FrameKind::Operation(json) => self.event(
                 channel,
-                &format!("{bytes} bytes of {} not kept, sha256 {}", name(direction), hex::encode(sha256)),
+                &format!("operation {}", String::from_utf8_lossy(json)),
+            ),
+            FrameKind::Note(text) => self.event(channel, &format!("note: {text}")),
+            FrameKind::Omitted {
+                direction,
+                bytes,
+                sha256,
+            } => self.event(
+                channel,
+                &format!(
+                    "{bytes} bytes of {} not kept, sha256 {}",
+                    name(direction),
+                    hex::encode(sha256)
+                ),
             ),
         }
     }
@@ -145,8 +162,11 @@ impl<W: Write> TranscriptWriter<W> {
         command: Option<&str>,
     ) -> Result<(), TranscriptError> {
         self.flush_channel(channel)?;
-        let terminals =
-            self.channels.values().filter(|channel| matches!(channel, Channel::Terminal(_))).count();
+        let terminals = self
+            .channels
+            .values()
+            .filter(|channel| matches!(channel, Channel::Terminal(_)))
+            .count();
         let screen = pty
             .filter(|_| terminals < MAX_TERMINALS)
             .and_then(|pty| Emulator::new(pty.columns, pty.rows, 0));
@@ -163,7 +183,10 @@ impl<W: Write> TranscriptWriter<W> {
         }
         let mut text = format!("opened: {kind}");
         if let Some(pty) = pty {
-            text.push_str(&format!(", terminal {} {}x{}", pty.term, pty.columns, pty.rows));
+            text.push_str(&format!(
+                ", terminal {} {}x{}",
+                pty.term, pty.columns, pty.rows
+            ));
         }
         if let Some(command) = command {
             text.push_str(&format!(", command {command}"));
@@ -233,7 +256,9 @@ impl<W: Write> TranscriptWriter<W> {
         mark: char,
         lines: &[String],
     ) -> Result<(), TranscriptError> {
-        lines.iter().try_for_each(|line| self.write_line(channel, mark, line))
+        lines
+            .iter()
+            .try_for_each(|line| self.write_line(channel, mark, line))
     }
 
     fn event(&mut self, channel: u32, text: &str) -> Result<(), TranscriptError> {
@@ -245,13 +270,16 @@ impl<W: Write> TranscriptWriter<W> {
         let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
         let (seconds, millis) = (millis / 1000 % 60, millis % 1000);
         let text = escape_controls(text);
-        write!(self.writer, "{hours:02}:{minutes:02}:{seconds:02}.{millis:03} ")
-            .and_then(|()| match channel {
-                SESSION_CHANNEL => write!(self.writer, "session"),
-                channel => write!(self.writer, "{channel}"),
-            })
-            .and_then(|()| writeln!(self.writer, " {mark} {text}"))
-            .map_err(TranscriptError::Write)
+        write!(
+            self.writer,
+            "{hours:02}:{minutes:02}:{seconds:02}.{millis:03} "
+        )
+        .and_then(|()| match channel {
+            SESSION_CHANNEL => write!(self.writer, "session"),
+            channel => write!(self.writer, "{channel}"),
+        })
+        .and_then(|()| writeln!(self.writer, " {mark} {text}"))
+        .map_err(TranscriptError::Write)
     }
 }
 
@@ -286,7 +314,10 @@ impl Screen {
         let mut lines = std::mem::take(&mut self.shown.ready);
         let primary = std::mem::take(&mut self.shown.primary);
         lines.extend(
-            primary.finish(self.emulator.terminal()).into_iter().map(ShownLine::Scrolled),
+            primary
+                .finish(self.emulator.terminal())
+                .into_iter()
+                .map(ShownLine::Scrolled),
         );
         self.without_blank_runs(lines)
     }
@@ -294,8 +325,11 @@ impl Screen {
     fn without_blank_runs(&mut self, mut lines: Vec<ShownLine>) -> Vec<ShownLine> {
         lines.retain(|line| {
             let (ShownLine::Scrolled(text) | ShownLine::FullScreen(text)) = line;
-            self.blank_lines =
-                if text.is_empty() { self.blank_lines.saturating_add(1) } else { 0 };
+            self.blank_lines = if text.is_empty() {
+                self.blank_lines.saturating_add(1)
+            } else {
+                0
+            };
             self.blank_lines <= MAX_BLANK_LINES
         });
         lines
@@ -354,8 +388,12 @@ impl Shown {
     fn keep_alternate(&mut self, terminal: &avt::Terminal) {
         if terminal.active_screen_kind() == ScreenKind::Alternate {
             let lines = terminal.screen().text();
-            let used = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
-            self.ready.extend(lines.into_iter().take(used).map(ShownLine::FullScreen));
+            let used = lines
+                .iter()
+                .rposition(|line| !line.is_empty())
+                .map_or(0, |last| last + 1);
+            self.ready
+                .extend(lines.into_iter().take(used).map(ShownLine::FullScreen));
         }
     }
 }
@@ -368,7 +406,10 @@ impl Observer for Shown {
         let leaves_alternate = match operation {
             Operation::Function(Function::Ris) => true,
             Operation::Function(Function::Decrst(modes)) => modes.as_slice().iter().any(|mode| {
-                matches!(mode, DecMode::AltScreenBuffer | DecMode::SaveCursorAltScreenBuffer)
+                matches!(
+                    mode,
+                    DecMode::AltScreenBuffer | DecMode::SaveCursorAltScreenBuffer
+                )
             }),
             Operation::Function(_) | Operation::Resize { .. } => false,
         };
@@ -382,8 +423,12 @@ impl Observer for Shown {
     }
 
     fn end(&mut self, context: &mut Observation<'_>) -> Self::Output {
-        let mut lines: Vec<ShownLine> =
-            self.primary.end(context).into_iter().map(ShownLine::Scrolled).collect();
+        let mut lines: Vec<ShownLine> = self
+            .primary
+            .end(context)
+            .into_iter()
+            .map(ShownLine::Scrolled)
+            .collect();
         lines.append(&mut self.ready);
         lines
     }

@@ -31,7 +31,9 @@ impl Utf8Decoder {
                 }
                 Err(error) => error,
             };
-            let (valid, after) = rest.split_at_checked(error.valid_up_to()).unwrap_or((rest, &[]));
+            let (valid, after) = rest
+                .split_at_checked(error.valid_up_to())
+                .unwrap_or((rest, &[]));
             text.push_str(&String::from_utf8_lossy(valid));
             let Some(invalid_bytes) = error.error_len() else {
                 self.carry.extend_from_slice(after);
@@ -44,6 +46,10 @@ impl Utf8Decoder {
 
     /// Ends the stream: returns U+FFFD if it ends within a character, else nothing.
     pub(super) fn finish(&mut self) -> &'static str {
-        if std::mem::take(&mut self.carry).is_empty() { "" } else { "\u{fffd}" }
+        if std::mem::take(&mut self.carry).is_empty() {
+            ""
+        } else {
+            "\u{fffd}"
+        }
     }
 }

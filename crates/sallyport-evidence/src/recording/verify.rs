@@ -12,7 +12,8 @@
 use std::io::Read;
 
 use super::chunk::{Anchor, ChainValue, RecordingKey};
-use super::container::{Completeness, ContainerReader, Header, OpenError, Opener};
+use super::container::{Completeness, ContainerReader, OpenError, Opener};
+use super::header::Header;
 
 /// Why a recording is not the one that was anchored.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +22,9 @@ pub enum VerifyError {
     #[error("read recording")]
     Damaged(#[source] OpenError),
     /// This chunk, or one before it, is not the one that was anchored.
-    #[error("chunk {index} is not the one anchored in the audit log: expected {anchored}, found {found}")]
+    #[error(
+        "chunk {index} is not the one anchored in the audit log: expected {anchored}, found {found}"
+    )]
     AnchorMismatch {
         /// The first anchored chunk that differs.
         index: u64,
@@ -31,7 +34,9 @@ pub enum VerifyError {
         found: ChainValue,
     },
     /// The log anchors a chunk that the file does not have: the file was cut.
-    #[error("chunk {index} is anchored in the audit log but the recording ends after {chunks} chunks")]
+    #[error(
+        "chunk {index} is anchored in the audit log but the recording ends after {chunks} chunks"
+    )]
     Missing {
         /// The first anchored chunk that is missing.
         index: u64,
@@ -77,7 +82,11 @@ pub fn chain(reader: impl Read, anchors: &[Anchor]) -> Result<Report, VerifyErro
     let mut container = ContainerReader::open(reader).map_err(VerifyError::Damaged)?;
     let mut progress = Progress::new(anchors)?;
     while let Some(chunk) = container.next_chunk().map_err(VerifyError::Damaged)? {
-        progress.chunk(chunk.anchor(), u64::from(chunk.frames()), chunk.last_at_us())?;
+        progress.chunk(
+            chunk.anchor(),
+            u64::from(chunk.frames()),
+            chunk.last_at_us(),
+        )?;
     }
     progress.finish(&container)
 }
@@ -116,9 +125,14 @@ impl Progress {
         let mut sorted = anchors.to_vec();
         sorted.sort_by_key(|anchor| anchor.index);
         sorted.dedup();
-        let twice = sorted.iter().zip(sorted.iter().skip(1)).find(|(a, b)| a.index == b.index);
+        let twice = sorted
+            .iter()
+            .zip(sorted.iter().skip(1))
+            .find(|(a, b)| a.index == b.index);
         if let Some((anchor, _)) = twice {
-            return Err(VerifyError::AnchorsContradict { index: anchor.index });
+            return Err(VerifyError::AnchorsContradict {
+                index: anchor.index,
+            });
         }
         Ok(Self {
             waiting: sorted.into_iter().peekable(),
@@ -148,7 +162,10 @@ impl Progress {
 
     fn finish<R: Read>(mut self, container: &ContainerReader<R>) -> Result<Report, VerifyError> {
         if let Some(anchor) = self.waiting.next() {
-            return Err(VerifyError::Missing { index: anchor.index, chunks: self.chunks });
+            return Err(VerifyError::Missing {
+                index: anchor.index,
+                chunks: self.chunks,
+            });
         }
         Ok(Report {
             header: container.header().clone(),
@@ -157,9 +174,9 @@ impl Progress {
             last_at_us: self.last_at_us,
             bytes: container.offset(),
             chain: container.chain(),
-            completeness: container
-                .completeness()
-                .unwrap_or(Completeness::CutAfter { chunks: self.chunks }),
+            completeness: container.completeness().unwrap_or(Completeness::CutAfter {
+                chunks: self.chunks,
+            }),
             anchored_chunks: self.anchored_chunks,
         })
     }

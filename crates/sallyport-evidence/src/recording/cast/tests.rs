@@ -16,7 +16,11 @@ fn header() -> Header {
 
 const OPENED: FrameKind<'_> = FrameKind::ChannelOpened {
     kind: "session",
-    pty: Some(Pty { term: "xterm", columns: 80, rows: 24 }),
+    pty: Some(Pty {
+        term: "xterm",
+        columns: 80,
+        rows: 24,
+    }),
     command: Some("top"),
 };
 
@@ -27,7 +31,11 @@ fn export(
 ) -> Result<String, CastError> {
     let mut writer = CastWriter::new(Vec::new(), &header(), 1, version, input);
     for (at_us, channel, kind) in frames {
-        writer.frame(&Frame { at_us: *at_us, channel: *channel, kind: *kind })?;
+        writer.frame(&Frame {
+            at_us: *at_us,
+            channel: *channel,
+            kind: *kind,
+        })?;
     }
     Ok(String::from_utf8(writer.finish()?).unwrap())
 }
@@ -37,10 +45,21 @@ fn sample() -> Vec<(u64, u32, FrameKind<'static>)> {
         (100, 0, FrameKind::Output(b"another channel")),
         (500_000, 1, OPENED),
         (1_500_000, 1, FrameKind::Output(b"caf\xc3")),
-        (1_750_000, 1, FrameKind::Resized { columns: 100, rows: 0 }),
+        (
+            1_750_000,
+            1,
+            FrameKind::Resized {
+                columns: 100,
+                rows: 0,
+            },
+        ),
         (2_000_000, 1, FrameKind::Output(b"\xa9 \x1b[1m\xff")),
         (2_000_007, 1, FrameKind::Input(b"q")),
-        (2_500_000, SESSION_CHANNEL, FrameKind::Note("watched by \u{1b}bob")),
+        (
+            2_500_000,
+            SESSION_CHANNEL,
+            FrameKind::Note("watched by \u{1b}bob"),
+        ),
         (3_000_000, 1, FrameKind::ExitStatus(3)),
         (3_000_000, 1, FrameKind::ChannelClosed),
     ]
@@ -78,11 +97,21 @@ fn given_a_terminal_channel_when_exported_as_v2_then_times_count_from_its_openin
 
 #[test]
 fn given_no_terminal_or_no_such_channel_when_exported_then_the_error_says_which() {
-    let opened = FrameKind::ChannelOpened { kind: "session", pty: None, command: None };
+    let opened = FrameKind::ChannelOpened {
+        kind: "session",
+        pty: None,
+        command: None,
+    };
     let result = export(CastVersion::V3, CastInput::Omitted, &[(0, 1, opened)]);
-    assert!(matches!(result, Err(CastError::NotATerminal { channel: 1 })));
+    assert!(matches!(
+        result,
+        Err(CastError::NotATerminal { channel: 1 })
+    ));
     let result = export(CastVersion::V3, CastInput::Omitted, &[(0, 0, OPENED)]);
-    assert!(matches!(result, Err(CastError::NoSuchChannel { channel: 1 })));
+    assert!(matches!(
+        result,
+        Err(CastError::NoSuchChannel { channel: 1 })
+    ));
 }
 
 proptest! {

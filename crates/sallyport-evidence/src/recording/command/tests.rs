@@ -5,25 +5,44 @@ use proptest::prelude::*;
 
 use super::*;
 
-const PTY: Pty<'_> = Pty { term: "xterm-256color", columns: 80, rows: 24 };
+const PTY: Pty<'_> = Pty {
+    term: "xterm-256color",
+    columns: 80,
+    rows: 24,
+};
 
 /// One piece of a session: bytes to (`i`) or from (`o`) the target.
 type Piece<'a> = (char, &'a str);
 
 fn capture_on(pty: Pty<'_>, pieces: &[Piece<'_>]) -> Vec<(String, Confidence)> {
     let mut tracker = CommandTracker::new();
-    let opened = FrameKind::ChannelOpened { kind: "session", pty: Some(pty), command: None };
-    let mut commands = tracker.frame(&Frame { at_us: 0, channel: 3, kind: opened });
+    let opened = FrameKind::ChannelOpened {
+        kind: "session",
+        pty: Some(pty),
+        command: None,
+    };
+    let mut commands = tracker.frame(&Frame {
+        at_us: 0,
+        channel: 3,
+        kind: opened,
+    });
     for (step, (direction, text)) in pieces.iter().enumerate() {
         let kind = match direction {
             'i' => FrameKind::Input(text.as_bytes()),
             _ => FrameKind::Output(text.as_bytes()),
         };
         let at_us = step as u64 * 1000;
-        commands.extend(tracker.frame(&Frame { at_us, channel: 3, kind }));
+        commands.extend(tracker.frame(&Frame {
+            at_us,
+            channel: 3,
+            kind,
+        }));
     }
     commands.extend(tracker.finish());
-    commands.into_iter().map(|command| (command.text, command.confidence)).collect()
+    commands
+        .into_iter()
+        .map(|command| (command.text, command.confidence))
+        .collect()
 }
 
 fn capture(pieces: &[Piece<'_>]) -> Vec<(String, Confidence)> {
@@ -38,8 +57,10 @@ fn seen(text: &str) -> (String, Confidence) {
 #[test]
 fn given_a_session_of_real_bash_when_followed_then_each_command_is_read_as_it_was_run() {
     let fixture = include_str!("../../../testdata/recording/bash-session.jsonl");
-    let events: Vec<(u64, String, String)> =
-        fixture.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<(u64, String, String)> = fixture
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let pieces: Vec<Piece<'_>> = events
         .iter()
         .map(|(_, code, text)| (if code == "i" { 'i' } else { 'o' }, text.as_str()))
@@ -71,14 +92,23 @@ fn given_a_session_of_real_bash_when_followed_then_each_command_is_read_as_it_wa
 /// RE-2
 #[test]
 fn given_an_echo_that_comes_after_enter_when_followed_then_the_line_is_read_once_shown() {
-    let commands = capture(&[('o', "$ "), ('i', "uptime\r"), ('o', "uptime\r\n up 3 days\r\n$ ")]);
+    let commands = capture(&[
+        ('o', "$ "),
+        ('i', "uptime\r"),
+        ('o', "uptime\r\n up 3 days\r\n$ "),
+    ]);
     assert_eq!(commands, [seen("uptime")]);
 }
 
 /// RE-2
 #[test]
 fn given_typing_before_the_prompt_is_shown_when_followed_then_the_command_is_still_found() {
-    let commands = capture(&[('i', "id\r"), ('o', "Welcome\r\n"), ('o', "$ "), ('o', "id\r\nuid=0\r\n")]);
+    let commands = capture(&[
+        ('i', "id\r"),
+        ('o', "Welcome\r\n"),
+        ('o', "$ "),
+        ('o', "id\r\nuid=0\r\n"),
+    ]);
     assert_eq!(commands, [seen("id")]);
 }
 
@@ -86,14 +116,46 @@ fn given_typing_before_the_prompt_is_shown_when_followed_then_the_command_is_sti
 #[test]
 fn given_a_password_without_echo_when_followed_then_nothing_of_it_is_captured() {
     for (name, pieces) in [
-        ("plain", vec![('o', "Password: "), ('i', "hunter2\r"), ('o', "\r\n$ ")]),
-        ("edited", vec![('o', "Password: "), ('i', "hunx\u{7f}ter2\r"), ('o', "\r\n$ ")]),
-        ("masked", vec![('o', "Password: "), ('i', "hunter2\r"), ('o', "*******\r\n$ ")]),
-        ("later shown by chance", vec![
-            ('o', "Password: "), ('i', "hunter2\r"), ('o', "\r\n$ ls\r\nhunter2\r\n$ "),
-        ]),
-        ("never answered", vec![('o', "Password: "), ('i', "hunter2\r")]),
-        ("no new line", vec![('o', "Password: "), ('i', "hunter2\r"), ('o', "\rDone.\u{1b}[K")]),
+        (
+            "plain",
+            vec![('o', "Password: "), ('i', "hunter2\r"), ('o', "\r\n$ ")],
+        ),
+        (
+            "edited",
+            vec![
+                ('o', "Password: "),
+                ('i', "hunx\u{7f}ter2\r"),
+                ('o', "\r\n$ "),
+            ],
+        ),
+        (
+            "masked",
+            vec![
+                ('o', "Password: "),
+                ('i', "hunter2\r"),
+                ('o', "*******\r\n$ "),
+            ],
+        ),
+        (
+            "later shown by chance",
+            vec![
+                ('o', "Password: "),
+                ('i', "hunter2\r"),
+                ('o', "\r\n$ ls\r\nhunter2\r\n$ "),
+            ],
+        ),
+        (
+            "never answered",
+            vec![('o', "Password: "), ('i', "hunter2\r")],
+        ),
+        (
+            "no new line",
+            vec![
+                ('o', "Password: "),
+                ('i', "hunter2\r"),
+                ('o', "\rDone.\u{1b}[K"),
+            ],
+        ),
     ] {
         assert_eq!(capture(&pieces), [], "{name}");
     }
@@ -110,18 +172,33 @@ fn given_a_session_cut_after_enter_when_finished_then_the_shown_command_is_captu
 #[test]
 fn given_completion_and_history_when_followed_then_the_screen_decides() {
     let commands = capture(&[
-        ('o', "$ "), ('i', "cat /etc/ho"), ('o', "cat /etc/ho"), ('i', "\t"), ('o', "stname "),
-        ('i', "\r"), ('o', "\r\nweb-1\r\n$ "),
-        ('i', "\u{1b}[A"), ('o', "cat /etc/hostname "), ('i', "\r"), ('o', "\r\nweb-1\r\n$ "),
+        ('o', "$ "),
+        ('i', "cat /etc/ho"),
+        ('o', "cat /etc/ho"),
+        ('i', "\t"),
+        ('o', "stname "),
+        ('i', "\r"),
+        ('o', "\r\nweb-1\r\n$ "),
+        ('i', "\u{1b}[A"),
+        ('o', "cat /etc/hostname "),
+        ('i', "\r"),
+        ('o', "\r\nweb-1\r\n$ "),
     ]);
-    assert_eq!(commands, [seen("cat /etc/hostname"), seen("cat /etc/hostname")]);
+    assert_eq!(
+        commands,
+        [seen("cat /etc/hostname"), seen("cat /etc/hostname")]
+    );
 }
 
 /// RE-2
 #[test]
 fn given_an_expanded_abbreviation_when_followed_then_what_was_shown_counts_as_partial() {
     let commands = capture(&[
-        ('o', "> "), ('i', "gco main"), ('o', "git checkout main"), ('i', "\r"), ('o', "\r\n"),
+        ('o', "> "),
+        ('i', "gco main"),
+        ('o', "git checkout main"),
+        ('i', "\r"),
+        ('o', "\r\n"),
     ]);
     assert_eq!(commands.len(), 1);
     assert_eq!(commands[0].1, Partial);
@@ -131,8 +208,11 @@ fn given_an_expanded_abbreviation_when_followed_then_what_was_shown_counts_as_pa
 #[test]
 fn given_a_right_hand_prompt_when_followed_then_it_is_not_part_of_the_command() {
     let commands = capture(&[
-        ('o', "web-1% \u{1b}[70C12:00\r\u{1b}[7C"), ('i', "ls -l"), ('o', "ls -l"),
-        ('i', "\r"), ('o', "\r\r\ntotal 0\r\n"),
+        ('o', "web-1% \u{1b}[70C12:00\r\u{1b}[7C"),
+        ('i', "ls -l"),
+        ('o', "ls -l"),
+        ('i', "\r"),
+        ('o', "\r\r\ntotal 0\r\n"),
     ]);
     assert_eq!(commands, [seen("ls -l")]);
 }
@@ -141,9 +221,17 @@ fn given_a_right_hand_prompt_when_followed_then_it_is_not_part_of_the_command() 
 #[test]
 fn given_a_full_screen_program_when_keys_are_typed_in_it_then_they_are_no_commands() {
     let commands = capture(&[
-        ('o', "$ "), ('i', "vi x"), ('o', "vi x"), ('i', "\r"), ('o', "\r\n\u{1b}[?1049h~\r\n~"),
-        ('i', "iroot\r:wq\r"), ('o', "root\r\n:wq\r\n\u{1b}[?1049l$ "),
-        ('i', "ls"), ('o', "ls"), ('i', "\r"), ('o', "\r\n"),
+        ('o', "$ "),
+        ('i', "vi x"),
+        ('o', "vi x"),
+        ('i', "\r"),
+        ('o', "\r\n\u{1b}[?1049h~\r\n~"),
+        ('i', "iroot\r:wq\r"),
+        ('o', "root\r\n:wq\r\n\u{1b}[?1049l$ "),
+        ('i', "ls"),
+        ('o', "ls"),
+        ('i', "\r"),
+        ('o', "\r\n"),
     ]);
     assert_eq!(commands, [seen("vi x"), seen("ls")]);
 }
@@ -152,8 +240,16 @@ fn given_a_full_screen_program_when_keys_are_typed_in_it_then_they_are_no_comman
 #[test]
 fn given_answers_of_the_terminal_when_followed_then_they_do_not_count_as_typing() {
     let commands = capture(&[
-        ('o', "\u{1b}[6n"), ('i', "\u{1b}[1;1R\u{1b}[?62c\u{1b}]11;rgb:0/0/0\u{1b}\\\u{1b}[I"),
-        ('o', "$ "), ('i', "w"), ('o', "w"), ('i', "\r"), ('o', "\r\n"),
+        ('o', "\u{1b}[6n"),
+        (
+            'i',
+            "\u{1b}[1;1R\u{1b}[?62c\u{1b}]11;rgb:0/0/0\u{1b}\\\u{1b}[I",
+        ),
+        ('o', "$ "),
+        ('i', "w"),
+        ('o', "w"),
+        ('i', "\r"),
+        ('o', "\r\n"),
     ]);
     assert_eq!(commands, [seen("w")]);
 }
@@ -162,20 +258,35 @@ fn given_answers_of_the_terminal_when_followed_then_they_do_not_count_as_typing(
 #[test]
 fn given_a_narrow_window_resized_while_typing_when_followed_then_the_whole_line_is_read() {
     let mut tracker = CommandTracker::new();
-    let pty = Some(Pty { columns: 10, rows: 4, ..PTY });
+    let pty = Some(Pty {
+        columns: 10,
+        rows: 4,
+        ..PTY
+    });
     let mut commands = Vec::new();
     for kind in [
-        FrameKind::ChannelOpened { kind: "session", pty, command: None },
+        FrameKind::ChannelOpened {
+            kind: "session",
+            pty,
+            command: None,
+        },
         FrameKind::Output(b"$ "),
         FrameKind::Input(b"echo one two"),
         FrameKind::Output(b"echo one two"),
-        FrameKind::Resized { columns: 30, rows: 4 },
+        FrameKind::Resized {
+            columns: 30,
+            rows: 4,
+        },
         FrameKind::Output(b" three"),
         FrameKind::Input(b" three\r"),
         FrameKind::Output(b"\r\n"),
         FrameKind::ChannelClosed,
     ] {
-        commands.extend(tracker.frame(&Frame { at_us: 7, channel: 0, kind }));
+        commands.extend(tracker.frame(&Frame {
+            at_us: 7,
+            channel: 0,
+            kind,
+        }));
     }
     let expected = TypedCommand {
         channel: 0,
@@ -208,9 +319,15 @@ fn given_evasions_of_command_filters_when_followed_then_the_line_is_recorded_as_
 #[test]
 fn given_escapes_in_a_shown_line_when_captured_then_the_text_has_no_controls() {
     let commands = capture(&[
-        ('o', "$ "), ('i', "a\u{202e}b\r"), ('o', "a\u{202e}b\u{1b}]0;title\u{7}\r\n"),
+        ('o', "$ "),
+        ('i', "a\u{202e}b\r"),
+        ('o', "a\u{202e}b\u{1b}]0;title\u{7}\r\n"),
     ]);
-    assert!(commands.iter().all(|(text, _)| !text.contains(['\u{202e}', '\u{1b}', '\u{7}'])));
+    assert!(
+        commands
+            .iter()
+            .all(|(text, _)| !text.contains(['\u{202e}', '\u{1b}', '\u{7}']))
+    );
 }
 
 proptest! {

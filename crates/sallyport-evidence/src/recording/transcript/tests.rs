@@ -6,14 +6,24 @@ use super::*;
 
 const SESSION: FrameKind<'_> = FrameKind::ChannelOpened {
     kind: "session",
-    pty: Some(Pty { term: "xterm", columns: 20, rows: 4 }),
+    pty: Some(Pty {
+        term: "xterm",
+        columns: 20,
+        rows: 4,
+    }),
     command: None,
 };
 
 fn transcribe(frames: &[(u64, u32, FrameKind<'_>)]) -> String {
     let mut writer = TranscriptWriter::new(Vec::new());
     for (at_us, channel, kind) in frames {
-        writer.frame(&Frame { at_us: *at_us, channel: *channel, kind: *kind }).unwrap();
+        writer
+            .frame(&Frame {
+                at_us: *at_us,
+                channel: *channel,
+                kind: *kind,
+            })
+            .unwrap();
     }
     String::from_utf8(writer.finish().unwrap()).unwrap()
 }
@@ -25,7 +35,11 @@ fn given_a_terminal_session_when_transcribed_then_it_reads_as_it_was_shown() {
         (0, 0, SESSION),
         (1_000_000, 0, FrameKind::Output(b"$ sl\x08\x08\x1b[Kls\r\n")),
         (2_500_000, 0, FrameKind::Input(b"secret")),
-        (3_000_000, 0, FrameKind::Output(b"\x1b[32ma.txt\x1b[0m\r\nb.txt\r\n$ ")),
+        (
+            3_000_000,
+            0,
+            FrameKind::Output(b"\x1b[32ma.txt\x1b[0m\r\nb.txt\r\n$ "),
+        ),
         (4_000_000, 0, FrameKind::ExitStatus(0)),
         (3_723_004_000, 0, FrameKind::ChannelClosed),
     ]);
@@ -47,7 +61,11 @@ fn given_scrolling_and_a_full_screen_program_when_transcribed_then_both_are_kept
     let text = transcribe(&[
         (0, 0, SESSION),
         (1000, 0, FrameKind::Output(b"1\r\n2\r\n3\r\n4\r\n5\r\n$ vi")),
-        (2000, 0, FrameKind::Output(b"\x1b[?1049h\x1b[Hroot:x\r\n~\r\n:q")),
+        (
+            2000,
+            0,
+            FrameKind::Output(b"\x1b[?1049h\x1b[Hroot:x\r\n~\r\n:q"),
+        ),
         (3000, 0, FrameKind::Output(b"\x1b[?1049l\r\n$ ")),
     ]);
     expect_test::expect![[r"
@@ -70,14 +88,34 @@ fn given_scrolling_and_a_full_screen_program_when_transcribed_then_both_are_kept
 #[test]
 fn given_a_command_without_terminal_when_transcribed_then_streams_are_joined_to_lines() {
     let text = transcribe(&[
-        (0, 0, FrameKind::ChannelOpened { kind: "session", pty: None, command: Some("sort -u") }),
+        (
+            0,
+            0,
+            FrameKind::ChannelOpened {
+                kind: "session",
+                pty: None,
+                command: Some("sort -u"),
+            },
+        ),
         (1, 0, FrameKind::Input(b"b\na")),
         (2, 0, FrameKind::Input(b"\xc3")),
         (3, 0, FrameKind::Input(b"\xa4\n")),
         (4, 0, FrameKind::ErrorOutput(b"sort: warn\r\n")),
         (5, 0, FrameKind::Output(b"a\x00\x1b[2J\xff\nlast")),
-        (6, 0, FrameKind::Omitted { direction: Direction::Output, bytes: 9, sha256: [0xab; 32] }),
-        (7, SESSION_CHANNEL, FrameKind::Note("ended by bob: done\r\nforged")),
+        (
+            6,
+            0,
+            FrameKind::Omitted {
+                direction: Direction::Output,
+                bytes: 9,
+                sha256: [0xab; 32],
+            },
+        ),
+        (
+            7,
+            SESSION_CHANNEL,
+            FrameKind::Note("ended by bob: done\r\nforged"),
+        ),
     ]);
     expect_test::expect![[r"
         00:00:00.000 0 - opened: session, command sort -u
@@ -122,7 +160,11 @@ fn garbage(length: usize, hostile: bool) -> Vec<u8> {
 fn given_ten_megabytes_of_garbage_when_transcribed_then_it_survives_in_bounded_size() {
     let bytes = garbage(10 << 20, false);
     let mut frames = vec![(0, 0, SESSION)];
-    frames.extend(bytes.chunks(32 * 1024).map(|piece| (0, 0, FrameKind::Output(piece))));
+    frames.extend(
+        bytes
+            .chunks(32 * 1024)
+            .map(|piece| (0, 0, FrameKind::Output(piece))),
+    );
     let text = transcribe(&frames);
     assert_harmless(&text);
     assert!(text.len() < 20 * bytes.len());
@@ -144,9 +186,13 @@ fn given_hostile_sequences_and_sizes_when_read_then_transcript_and_commands_surv
     assert_harmless(&transcribe(&frames));
     let mut commands = crate::recording::CommandTracker::new();
     for (at_us, channel, kind) in &frames {
-        commands.frame(&Frame { at_us: *at_us, channel: *channel, kind: *kind });
+        commands.frame(&Frame {
+            at_us: *at_us,
+            channel: *channel,
+            kind: *kind,
+        });
     }
-    commands.finish();
+    let _ = commands.finish();
 }
 
 /// Security K5: a few bytes that ask for a lot of work or output.
@@ -162,12 +208,21 @@ fn given_bytes_that_demand_much_when_transcribed_then_output_stays_in_proportion
         let bytes = bomb.repeat(2000);
         let opened = FrameKind::ChannelOpened {
             kind: "session",
-            pty: Some(Pty { term: "xterm", columns: u32::MAX, rows: 50 }),
+            pty: Some(Pty {
+                term: "xterm",
+                columns: u32::MAX,
+                rows: 50,
+            }),
             command: None,
         };
         let text = transcribe(&[(0, 0, opened), (0, 0, FrameKind::Output(bytes.as_bytes()))]);
         assert_harmless(&text);
-        assert!(text.len() < 200 * bytes.len(), "{name}: {} from {}", text.len(), bytes.len());
+        assert!(
+            text.len() < 200 * bytes.len(),
+            "{name}: {} from {}",
+            text.len(),
+            bytes.len()
+        );
     }
 }
 
