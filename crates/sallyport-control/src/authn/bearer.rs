@@ -96,7 +96,7 @@ pub async fn caller_of_bearer(
 ) -> Result<Caller, BearerError> {
     let (kind, token_hash) = TokenKind::read(token).ok_or(BearerError::Unknown)?;
     let now = control.now();
-    let mut reader = control.db.read().await.map_err(BearerError::Store)?;
+    let mut reader = control.db().read().await.map_err(BearerError::Store)?;
     let found = match kind {
         TokenKind::SignIn => store::sign_in_by_hash(&mut reader, token_hash).await,
         TokenKind::Api => store::api_token_by_hash(&mut reader, token_hash).await,

@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: there is one [`Control`] per data directory; it holds the directory's lock while it lives.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use sallyport_core::time::{Clock, Timestamp};
 
@@ -17,32 +17,12 @@ use crate::{authn, config::ControlConfig};
 #[derive(Clone)]
 pub struct Control(Arc<Parts>);
 
-/// What a [`Control`] gives access to.
-pub struct Parts {
-    /// What the operator set.
-    pub config: ControlConfig,
-    /// The clock.
-    pub clock: Arc<dyn RatchetClock>,
-    /// The data directory.
-    pub directory: DataDirectory,
-    /// The store.
-    pub db: Database,
-    /// What the doors share: password work, proofs in memory, the key of one-time-code secrets.
-    pub(crate) doors: authn::Doors,
-}
-
-impl Deref for Control {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Parts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
-    }
+struct Parts {
+    config: ControlConfig,
+    clock: Arc<dyn RatchetClock>,
+    directory: DataDirectory,
+    db: Database,
+    doors: authn::Doors,
 }
 
 impl fmt::Debug for Control {
@@ -97,9 +77,38 @@ impl Control {
         })))
     }
 
+    /// What the operator set.
+    #[must_use]
+    pub fn config(&self) -> &ControlConfig {
+        &self.0.config
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn RatchetClock> {
+        &self.0.clock
+    }
+
     /// The time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.0.clock.now()
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn directory(&self) -> &DataDirectory {
+        &self.0.directory
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn db(&self) -> &Database {
+        &self.0.db
+    }
+
+    /// What the doors share: password work, proofs in memory, the key of one-time-code secrets.
+    pub(crate) fn doors(&self) -> &authn::Doors {
+        &self.0.doors
     }
 }

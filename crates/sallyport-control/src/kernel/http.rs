@@ -254,7 +254,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 /// Runs a request in a task of its own, so that a client that hangs up, or a wait that is too long,
 /// never stops a change half-way; and answers a panic with a problem.
 async fn to_the_end(State(control): State<Control>, request: Request, next: Next) -> Response {
-    let timeout = control.config.listen.request_timeout;
+    let timeout = control.config().listen.request_timeout;
     let running = task::run("HTTP request", next.run(request));
     let mut response = match tokio::time::timeout(timeout, running).await {
         Ok(Some(response)) => response,
