@@ -599,10 +599,11 @@ fn failures(bytes: &[u8], ends: &[usize]) -> serde_json::Value {
         serde_json::json!({ "name": name, "at": at, "xor": xor, "says": says(&damaged) })
     };
     let cut = |name: &str, length: usize| serde_json::json!({ "name": name, "cut_to": length, "says": says(&bytes[..length]) });
+    let session_id = bytes.windows(6).position(|part| part == b"ses_01").unwrap();
     serde_json::Value::Array(vec![
         at("magic", 0, 1),
         at("version", 9, 1),
-        at("session id", 160, 1),
+        at("session id", session_id + 5, 1),
         at("length of chunk 1 beyond limit", ends[1], 0x80),
         at("index of chunk 1", ends[1] + 11, 1),
         at("frame count of chunk 0", ends[0] + 16, 1),

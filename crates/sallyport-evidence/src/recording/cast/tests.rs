@@ -114,6 +114,53 @@ fn given_no_terminal_or_no_such_channel_when_exported_then_the_error_says_which(
     ));
 }
 
+/// RE-1, RE-14: the stock player prints exactly what the terminal was sent, in a real session of
+/// `bash` with a full-screen program in it.
+#[test]
+fn given_a_real_session_when_played_by_asciinema_then_it_prints_what_the_target_sent() {
+    let fixture = include_str!("../../../testdata/recording/bash-session.jsonl");
+    let events: Vec<(u64, String, String)> = fixture
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut frames = vec![(0, 1, OPENED)];
+    frames.extend(events.iter().map(|(at_us, code, text)| {
+        let kind = match code.as_str() {
+            "i" => FrameKind::Input(text.as_bytes()),
+            _ => FrameKind::Output(text.as_bytes()),
+        };
+        (*at_us, 1, kind)
+    }));
+    let sent: String = events
+        .iter()
+        .filter(|(_, code, _)| code == "o")
+        .map(|(.., text)| text.as_str())
+        .collect();
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("session.cast");
+    let cast = export(CastVersion::V2, CastInput::Included, &frames).unwrap();
+    std::fs::write(&path, cast).unwrap();
+    // The player wants a terminal for its keyboard, which `script` gives it.
+    let output = std::process::Command::new("script")
+        .args(["-qec", "asciinema cat session.cast > printed", "/dev/null"])
+        .current_dir(directory.path())
+        .env("ASCIINEMA_CONFIG_HOME", directory.path())
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("script is installed");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!(
+        std::fs::read_to_string(directory.path().join("printed")).unwrap(),
+        sent
+    );
+}
+
 proptest! {
     /// RE-1, RE-14: however output was cut into frames, the cast's text is the same, and every
     /// line is JSON.
