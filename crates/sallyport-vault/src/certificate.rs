@@ -1,0 +1,304 @@
+//! OpenSSH user certificates (`PROTOCOL.certkeys` of OpenSSH): what an authority of ours may sign, and
+//! signing it.
+//!
+//! Called by the `ssh_ca` engine, for targets, and by [`authority`](crate::authority), for our own
+//! gateways.
+//!
+//! INVARIANT: the authority reads the very bytes it is about to sign and signs only if they say what was
+//! asked for and nothing else; the finished certificate is read and compared once more (security classes
+//! A17 and D9: a constraint that is checked on the input only is not checked).
+
+use std::collections::BTreeMap;
+
+use russh::keys::{
+    signature::{self, Signer},
+    ssh_key::{
+        self, Algorithm, Certificate, HashAlg, PublicKey, Signature,
+        certificate::{Builder, CertType},
+        public::{Ed25519PublicKey, KeyData},
+    },
+};
+use sallyport_core::{entropy::Entropy, secret::SecretBytes, time::Timestamp};
+
+use crate::signing::{NotASigningKey, SigningKey};
+
+/// Least bits of an RSA key.
+const RSA_BITS_MIN: u32 = 3_072;
+/// Most bits of an RSA key: a larger one only costs whoever verifies.
+const RSA_BITS_MAX: u32 = 16_384;
+/// Longest key id and principal.
+const MAX_NAME_BYTES: usize = 255;
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The authority's secret is not a key.
+    #[error("read the key of an SSH authority")]
+    Authority(#[source] NotASigningKey),
+    /// The principal would mean more than one name.
+    #[error(
+        "`{principal}` cannot be a principal: it is empty, too long, or holds `,` `*` `/`, white space or a control character"
+    )]
+    Principal {
+        /// As given, without control characters.
+        principal: String,
+    },
+    /// The key is of a kind or size we do not certify.
+    #[error(
+        "certify a key of kind `{algorithm}`: use ed25519, ecdsa, their security-key forms, or rsa of {RSA_BITS_MIN} bits or more"
+    )]
+    Key {
+        /// Its kind.
+        algorithm: String,
+    },
+    /// It would be valid for no time at all.
+    #[error("issue a certificate that has ended at {ends}")]
+    Ended {
+        /// When it would end.
+        ends: Timestamp,
+    },
+    /// What was built is not what was asked for: a mistake of ours or of the library.
+    #[error("sign a certificate: its `{field}` is not what was asked for")]
+    Mismatch {
+        /// The field that differs.
+        field: &'static str,
+    },
+    /// The library refused.
+    #[error("build a certificate")]
+    Build(#[source] ssh_key::Error),
+}
+
+/// Everything a certificate says, before it is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertificateTerms {
+    /// The key it is for.
+    pub(crate) public_key: KeyData,
+    /// Number of this certificate.
+    pub(crate) serial: u64,
+    /// What the server writes to its log.
+    pub(crate) key_id: String,
+    /// The one name it is good for.
+    pub(crate) principal: String,
+    /// First second, since the Unix epoch.
+    pub(crate) valid_after_s: u64,
+    /// First second after.
+    pub(crate) valid_before_s: u64,
+    /// What a server must understand and enforce.
+    pub(crate) critical_options: BTreeMap<String, String>,
+    /// What it permits.
+    pub(crate) extensions: BTreeMap<String, String>,
+}
+
+/// The key of an SSH authority.
+#[derive(Debug)]
+pub struct SshAuthority(SigningKey);
+
+impl SshAuthority {
+    /// The authority whose key is `seed`, from the vault.
+    ///
+    /// # Errors
+    /// [`CertificateError::Authority`].
+    pub fn from_seed(seed: &SecretBytes) -> Result<Self, CertificateError> {
+        SigningKey::from_seed(seed)
+            .map(Self)
+            .map_err(CertificateError::Authority)
+    }
+
+    /// Its public key in OpenSSH's one-line form, for `TrustedUserCAKeys`.
+    ///
+    /// # Errors
+    /// [`CertificateError::Build`].
+    pub fn public_key(&self) -> Result<String, CertificateError> {
+        PublicKey::from(self.key_data())
+            .to_openssh()
+            .map_err(CertificateError::Build)
+    }
+
+    fn key_data(&self) -> KeyData {
+        KeyData::Ed25519(Ed25519PublicKey(self.0.public_key()))
+    }
+
+    /// Signs a certificate that says exactly `terms`.
+    pub(crate) fn issue(
+        &self,
+        terms: &CertificateTerms,
+        entropy: &dyn Entropy,
+    ) -> Result<Certificate, CertificateError> {
+        check_principal(&terms.principal)?;
+        check_public_key(&terms.public_key)?;
+        let certificate = self
+            .build(terms, entropy.draw::<32>())
+            .map_err(CertificateError::Build)?;
+        let text = certificate.to_openssh().map_err(CertificateError::Build)?;
+        let read_back = Certificate::from_openssh(&text).map_err(CertificateError::Build)?;
+        if read_back != certificate {
+            return Err(CertificateError::Mismatch { field: "encoding" });
+        }
+        terms.compare(&read_back)?;
+        read_back
+            .validate_at(
+                terms.valid_after_s,
+                [&self.key_data().fingerprint(HashAlg::Sha256)],
+            )
+            .map_err(CertificateError::Build)?;
+        Ok(read_back)
+    }
+
+    fn build(&self, terms: &CertificateTerms, nonce: [u8; 32]) -> ssh_key::Result<Certificate> {
+        let key = terms.public_key.clone();
+        let mut builder = Builder::new(nonce, key, terms.valid_after_s, terms.valid_before_s)?;
+        builder
+            .serial(terms.serial)?
+            .cert_type(CertType::User)?
+            .key_id(&terms.key_id)?
+            .valid_principal(&terms.principal)?;
+        for (name, value) in &terms.critical_options {
+            builder.critical_option(name, value)?;
+        }
+        for (name, value) in &terms.extensions {
+            builder.extension(name, value)?;
+        }
+        builder.sign(&ReadingSigner {
+            authority: self,
+            terms,
+        })
+    }
+}
+
+/// Signs only what it has read and found to be what was asked for.
+struct ReadingSigner<'a> {
+    authority: &'a SshAuthority,
+    terms: &'a CertificateTerms,
+}
+
+impl Signer<Signature> for ReadingSigner<'_> {
+    fn try_sign(&self, to_be_signed: &[u8]) -> signature::Result<Signature> {
+        let unsigned = read_unsigned(to_be_signed).map_err(signature::Error::from_source)?;
+        self.terms
+            .compare(&unsigned)
+            .map_err(signature::Error::from_source)?;
+        if unsigned.signature_key() != &self.authority.key_data() {
+            return Err(signature::Error::new());
+        }
+        Signature::new(Algorithm::Ed25519, self.authority.0.sign(to_be_signed))
+            .map_err(signature::Error::from_source)
+    }
+}
+
+impl From<&ReadingSigner<'_>> for KeyData {
+    fn from(signer: &ReadingSigner<'_>) -> Self {
+        signer.authority.key_data()
+    }
+}
+
+/// Reads the bytes a certificate's signature covers, by adding an empty signature in its place.
+fn read_unsigned(to_be_signed: &[u8]) -> ssh_key::Result<Certificate> {
+    const NAME: &[u8] = b"ssh-ed25519";
+    const SIGNATURE: [u8; 64] = [0; 64];
+    let inner = [
+        &11_u32.to_be_bytes(),
+        NAME,
+        &64_u32.to_be_bytes(),
+        &SIGNATURE,
+    ]
+    .concat();
+    let outer = [to_be_signed, &83_u32.to_be_bytes(), &inner].concat();
+    Certificate::from_bytes(&outer)
+}
+
+impl CertificateTerms {
+    /// Whether `certificate` says exactly this.
+    fn compare(&self, certificate: &Certificate) -> Result<(), CertificateError> {
+        let fields = [
+            ("type", certificate.cert_type() == CertType::User),
+            ("public key", certificate.public_key() == &self.public_key),
+            ("serial", certificate.serial() == self.serial),
+            ("key id", certificate.key_id() == self.key_id),
+            (
+                "principals",
+                certificate.valid_principals() == [self.principal.as_str()],
+            ),
+            (
+                "valid after",
+                certificate.valid_after() == self.valid_after_s,
+            ),
+            (
+                "valid before",
+                certificate.valid_before() == self.valid_before_s,
+            ),
+            ("validity", self.valid_after_s < self.valid_before_s),
+            (
+                "critical options",
+                certificate.critical_options().0 == self.critical_options,
+            ),
+            ("extensions", certificate.extensions().0 == self.extensions),
+            ("nonce", certificate.nonce().len() >= 16),
+            ("key id", is_key_id(&self.key_id)),
+        ];
+        fields
+            .into_iter()
+            .find(|(_, is_equal)| !is_equal)
+            .map_or(Ok(()), |(field, _)| {
+                Err(CertificateError::Mismatch { field })
+            })
+    }
+}
+
+/// Servers log it, so it must not be able to forge a line.
+fn is_key_id(text: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Refuses a principal that could be read as another name, as several, or as all.
+///
+/// # Errors
+/// [`CertificateError::Principal`].
+pub(crate) fn check_principal(principal: &str) -> Result<(), CertificateError> {
+    let is_plain = (1..=MAX_NAME_BYTES).contains(&principal.len())
+        && principal
+            .chars()
+            .all(|c| !c.is_control() && !c.is_whitespace() && !matches!(c, ',' | '*' | '/'));
+    if is_plain {
+        return Ok(());
+    }
+    let principal = principal
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(64)
+        .collect();
+    Err(CertificateError::Principal { principal })
+}
+
+/// Refuses keys that are weak, unknown, or certificates themselves.
+///
+/// # Errors
+/// [`CertificateError::Key`].
+pub(crate) fn check_public_key(key: &KeyData) -> Result<(), CertificateError> {
+    let is_accepted = match key {
+        KeyData::Ed25519(_)
+        | KeyData::Ecdsa(_)
+        | KeyData::SkEd25519(_)
+        | KeyData::SkEcdsaSha2NistP256(_) => true,
+        KeyData::Rsa(rsa) => {
+            let bits = rsa.n().as_positive_bytes().map_or(0, modulus_bits);
+            (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits)
+        }
+        _ => false,
+    };
+    if is_accepted {
+        return Ok(());
+    }
+    // The name in a certificate-typed key is a peer's: bounded, and one of a fixed list otherwise.
+    Err(CertificateError::Key {
+        algorithm: key.algorithm().as_str().chars().take(64).collect(),
+    })
+}
+
+/// The length of a number in bits, not rounded up to whole bytes.
+fn modulus_bits(bytes: &[u8]) -> u32 {
+    let leading = bytes.first().map_or(0, |byte| byte.leading_zeros());
+    u32::try_from(bytes.len())
+        .unwrap_or(u32::MAX)
+        .saturating_mul(8)
+        .saturating_sub(leading)
+}

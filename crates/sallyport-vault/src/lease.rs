@@ -1,0 +1,212 @@
+//! The flow of a lease: intent → issue → record → revoke, and what a sweep after a crash does.
+//!
+//! Control calls these between its commits: it stores the intent, then [`issue`]s, then stores the
+//! result. Its jobs ask [`next_step`] of every lease that is not revoked.
+//!
+//! INVARIANT: no credential is made without a lease that says so first, none is handed out unless its
+//! lease was recorded as issued, and none ends after its grant.
+//!
+//! Not here: what a lease is (`sallyport_core::lease`), storing it (control).
+
+use std::time::Duration;
+
+use sallyport_core::{
+    authz::Permit,
+    id::{AccountId, GrantId, LeaseId, SessionId},
+    lease::{Lease, LeaseState, LeaseStepError},
+    time::Timestamp,
+};
+
+use crate::engines::{self, Engine, EngineError, IssueContext, Issued};
+
+/// An intent this old without a credential was cut off by a crash: issuing takes less.
+const INTENT_LASTS: Duration = Duration::from_secs(60);
+/// Longest handle.
+const MAX_HANDLE_BYTES: usize = 4 * 1024;
+
+/// Why a lease did not get its credential, or did not lose it.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The lease names an engine this version does not know.
+    #[error("use engine `{engine}` for lease `{lease}`: this version has no such engine")]
+    UnknownEngine {
+        /// The lease.
+        lease: LeaseId,
+        /// Kind asked for.
+        engine: String,
+    },
+    /// The permit is another session's.
+    #[error("issue for lease `{lease}`: the permit is for session `{permitted}`")]
+    OtherSession {
+        /// The lease.
+        lease: LeaseId,
+        /// Session of the permit.
+        permitted: SessionId,
+    },
+    /// The engine refused or failed.
+    #[error("let engine `{engine}` act for lease `{lease}`")]
+    Engine {
+        /// The lease.
+        lease: LeaseId,
+        /// Its kind.
+        engine: String,
+        /// Why.
+        source: Box<EngineError>,
+    },
+    /// The engine broke its contract; the credential was dropped unused.
+    #[error("accept the credential of lease `{lease}`: {problem}")]
+    Contract {
+        /// The lease.
+        lease: LeaseId,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The step does not follow from where the lease stands.
+    #[error("take a step with a lease")]
+    Step(#[source] LeaseStepError),
+}
+
+/// The intent of a lease: to be stored before [`issue`]. It ends with the grant until the engine says
+/// sooner.
+#[must_use]
+pub fn intend(id: LeaseId, permit: &Permit, engine: &str, now: Timestamp) -> Lease {
+    let terms = permit.terms();
+    Lease {
+        id,
+        grant_id: terms.grant_id.clone(),
+        session_id: terms.session_id.clone(),
+        account_id: terms.question.account.id.clone(),
+        engine: engine.to_owned(),
+        state: LeaseState::Intended,
+        expires_at: terms.expires_at,
+        handle: None,
+        revoke_attempts: 0,
+        next_attempt_at: now,
+    }
+}
+
+/// Makes the credential of an intended lease and advances the lease. Store the lease before handing the
+/// credential out; if that fails, drop the credential: the sweep finds the intent.
+///
+/// # Errors
+/// [`LeaseError`]; the lease is unchanged then and will be swept.
+pub async fn issue(
+    lease: &mut Lease,
+    permit: &Permit,
+    context: IssueContext<'_>,
+) -> Result<Issued, LeaseError> {
+    let terms = permit.terms();
+    let is_for = |session: &SessionId, account: &AccountId, grant: &GrantId| {
+        session == &lease.session_id && account == &lease.account_id && grant == &lease.grant_id
+    };
+    if !is_for(
+        &terms.session_id,
+        &terms.question.account.id,
+        &terms.grant_id,
+    ) {
+        return Err(LeaseError::OtherSession {
+            lease: lease.id.clone(),
+            permitted: terms.session_id.clone(),
+        });
+    }
+    let now = context.now;
+    let issued = engine_of(lease)?
+        .issue(permit, context)
+        .await
+        .map_err(|source| refused(lease, source))?;
+    let contract = |problem| LeaseError::Contract {
+        lease: lease.id.clone(),
+        problem,
+    };
+    if issued.expires_at > terms.expires_at {
+        return Err(contract("it would outlive its grant"));
+    }
+    if issued.expires_at <= now {
+        return Err(contract("it has ended already"));
+    }
+    if issued
+        .handle
+        .as_ref()
+        .is_some_and(|handle| handle.len() > MAX_HANDLE_BYTES)
+    {
+        return Err(contract("its handle is longer than 4 KiB"));
+    }
+    lease
+        .issued(issued.handle.clone())
+        .map_err(LeaseError::Step)?;
+    lease.expires_at = issued.expires_at;
+    Ok(issued)
+}
+
+/// Tries to revoke a lease whose revocation has begun, and advances it either way. Store it afterwards.
+///
+/// # Errors
+/// [`LeaseError`]: it has to be tried again at the lease's `next_attempt_at`.
+pub async fn revoke(lease: &mut Lease, now: Timestamp) -> Result<(), LeaseError> {
+    let outcome = match engine_of(lease) {
+        Ok(engine) => engine
+            .revoke(lease, now)
+            .await
+            .map_err(|source| refused(lease, source)),
+        Err(unknown) => Err(unknown),
+    };
+    match outcome {
+        Ok(()) => lease.revoked().map_err(LeaseError::Step),
+        Err(error) => {
+            lease.revocation_failed(now);
+            Err(error)
+        }
+    }
+}
+
+/// What is to be done with a lease now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseStep {
+    /// Nothing, until something changes or this time comes.
+    Wait(Timestamp),
+    /// Begin its revocation ([`Lease::begin_revocation`]), store that, then [`revoke`].
+    BeginRevocation,
+    /// [`revoke`].
+    Revoke,
+    /// It is over.
+    Done,
+}
+
+/// What a sweep does with a lease. `is_session_over`: its session has ended, or never opened.
+#[must_use]
+pub fn next_step(lease: &Lease, is_session_over: bool, now: Timestamp) -> LeaseStep {
+    match lease.state {
+        LeaseState::Revoked => LeaseStep::Done,
+        LeaseState::Revoking if lease.next_attempt_at <= now => LeaseStep::Revoke,
+        LeaseState::Revoking => LeaseStep::Wait(lease.next_attempt_at),
+        LeaseState::Intended | LeaseState::Issued => {
+            let ends = match lease.state {
+                LeaseState::Intended => lease
+                    .next_attempt_at
+                    .plus(INTENT_LASTS)
+                    .min(lease.expires_at),
+                _ => lease.expires_at,
+            };
+            if is_session_over || ends <= now {
+                LeaseStep::BeginRevocation
+            } else {
+                LeaseStep::Wait(ends)
+            }
+        }
+    }
+}
+
+fn engine_of(lease: &Lease) -> Result<&'static dyn Engine, LeaseError> {
+    engines::by_kind(&lease.engine).ok_or_else(|| LeaseError::UnknownEngine {
+        lease: lease.id.clone(),
+        engine: lease.engine.clone(),
+    })
+}
+
+fn refused(lease: &Lease, source: EngineError) -> LeaseError {
+    LeaseError::Engine {
+        lease: lease.id.clone(),
+        engine: lease.engine.clone(),
+        source: Box::new(source),
+    }
+}
