@@ -129,7 +129,7 @@ fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     process::run(
         privileged("apt-get")?
             .args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
-            .args(["-o", "DPkg::Lock::Timeout=600"])
+            .args(["-o", "DPkg::Lock::Timeout=600", "-o", "Dpkg::Use-Pty=0"])
             .args(packages),
     )
     .with_context(|| format!("install {list}"))?;

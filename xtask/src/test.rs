@@ -7,7 +7,6 @@ use crate::prepare::{self, Prepared};
 use crate::{Command, process};
 use anyhow::{Context as _, bail};
 use std::fmt;
-use std::path::PathBuf;
 
 /// See the module.
 pub const COMMAND: Command = Command {
@@ -22,6 +21,10 @@ fn run(args: &[String]) -> anyhow::Result<()> {
     println!("{count}");
     Ok(())
 }
+
+/// Where nextest reports, as `.config/nextest.toml` asks; in the workspace even when cargo's target
+/// folder is elsewhere.
+const REPORT: &str = "target/nextest/default/junit.xml";
 
 /// How many tests ran. Printed, it is the line that people and CI look for at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +49,12 @@ impl fmt::Display for Count {
 ///
 /// A test fails, none matches, the build fails, or the runner leaves no report.
 pub fn run_tests(prepared: &Prepared, args: &[&str]) -> anyhow::Result<Count> {
-    let report = report_path()?;
+    let report = process::root().join(REPORT);
     if report.exists() {
         std::fs::remove_file(&report)
             .with_context(|| format!("remove the last run's `{}`", report.display()))?;
     }
-    let mut command = process::cargo(["nextest", "run", "--workspace"]);
+    let mut command = process::cargo(["nextest", "run", "--workspace", "--profile", "default"]);
     prepared.tell(command.args(args));
     let outcome = process::run(&mut command);
 
@@ -74,23 +77,6 @@ pub fn run_tests(prepared: &Prepared, args: &[&str]) -> anyhow::Result<Count> {
         println!("{count}");
     }
     outcome.map(|()| count)
-}
-
-/// Where nextest writes what `.config/nextest.toml` asks for.
-fn report_path() -> anyhow::Result<PathBuf> {
-    #[derive(serde::Deserialize)]
-    struct Workspace {
-        target_directory: PathBuf,
-    }
-    let args = ["metadata", "--format-version", "1", "--no-deps"];
-    let text = process::output(&mut process::cargo(args))?;
-    let workspace: Workspace = serde_json::from_str(&text).context("read `cargo metadata`")?;
-    let profile = std::env::var("NEXTEST_PROFILE").unwrap_or_else(|_| "default".to_owned());
-    Ok(workspace
-        .target_directory
-        .join("nextest")
-        .join(profile)
-        .join("junit.xml"))
 }
 
 /// The counts in the root element of a JUnit report.
