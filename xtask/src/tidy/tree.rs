@@ -55,7 +55,7 @@ impl RustFile<'_> {
     }
 
     fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs")
+        self.path.ends_with("tests.rs")
             || self.path.contains("/tests/")
             || self.path.contains("/benches/")
     }
@@ -193,13 +193,14 @@ mod tests {
                 "crates/a/src/lib.rs",
                 "fn a() {}\n\n#[cfg(test)]\nmod tests {}\n",
             ),
-            ("crates/a/src/tests.rs", "fn b() {}\n"),
+            ("crates/a/src/b_tests.rs", "fn b() {}\n"),
+            ("crates/a/src/tests.rs", "fn c() {}\n"),
         ]);
         let lines: Vec<usize> = tree
             .rust_files()
             .map(|file| file.production_lines())
             .collect();
-        assert_eq!(lines, [2, 0]);
+        assert_eq!(lines, [0, 2, 0]);
     }
 
     #[test]
