@@ -1,1 +1,128 @@
-fn main() {}
+//! What one decision costs, at the sizes of bundle that installations have: mostly policies for one
+//! group on one target each, some for one person, and one in twenty that looks at everybody.
+#![allow(
+    clippy::expect_used,
+    reason = "a benchmark stops at the first surprise"
+)]
+
+use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, time::Duration};
+
+use criterion::{BenchmarkId, Criterion};
+use sallyport_core::{
+    authz::{
+        AccountFacts, Action, Decision, HistoryFacts, NetworkFacts, PrincipalFacts, Question,
+        RequestFacts, TargetFacts, decide,
+    },
+    id::{AccountId, PersonId, TargetId},
+    inventory::Sensitivity,
+    principal::{Authentication, AuthenticationStrength, PrincipalKind},
+    time::Timestamp,
+};
+use sallyport_policy::Bundle;
+
+const TEAMS: usize = 50;
+const TARGETS: usize = 200;
+
+fn files(policies: usize) -> BTreeMap<String, String> {
+    let (mut authorise, mut require) = (String::new(), String::new());
+    for n in 0..policies {
+        let (team, target) = (n % TEAMS, n % TARGETS);
+        let written = match n % 20 {
+            0 => writeln!(
+                authorise,
+                "@id(\"p{n}\") forbid (principal, action, resource) when {{ resource.target.sensitivity_rank >= 4 && context.mfa.strength_rank < 2 && context.time.hour == {} }};",
+                n % 24
+            ),
+            1 | 2 => writeln!(
+                authorise,
+                "@id(\"p{n}\") permit (principal == Person::\"person-{n}\", action, resource in Target::\"target-{target}\");"
+            ),
+            3..=6 => writeln!(
+                require,
+                "@id(\"p{n}\") @approval(\"1\") permit (principal in Group::\"team-{team}\", action, resource in Target::\"target-{target}\") when {{ resource.target.sensitivity_rank >= 3 }};"
+            ),
+            _ => writeln!(
+                authorise,
+                "@id(\"p{n}\") permit (principal in Group::\"team-{team}\", action, resource in Target::\"target-{target}\") when {{ context.mfa.age_s < 28800 }};"
+            ),
+        };
+        written.expect("writing to a string");
+    }
+    BTreeMap::from([
+        ("authorise/all.cedar".to_owned(), authorise),
+        ("require/all.cedar".to_owned(), require),
+    ])
+}
+
+fn question(n: usize) -> Question {
+    let now = Timestamp::from_unix_ms(1_772_445_600_000);
+    Question {
+        action: Action::RequestCreate,
+        now,
+        principal: PrincipalFacts {
+            kind: PrincipalKind::Person,
+            id: PersonId::new(now, [1; 10]),
+            name: "alice".parse().expect("a name"),
+            groups: (0..5)
+                .map(|team| format!("team-{}", (n + team) % TEAMS))
+                .collect(),
+            is_enabled: true,
+        },
+        authentication: Authentication {
+            strength: AuthenticationStrength::MultiFactor,
+            at: now,
+            methods: vec!["ssh_key".to_owned()],
+        },
+        network: NetworkFacts {
+            ip: "192.0.2.10".parse().expect("an address"),
+        },
+        target: TargetFacts {
+            id: TargetId::new(now, [2; 10]),
+            name: format!("target-{}", n % TARGETS).parse().expect("a name"),
+            protocol: "ssh".to_owned(),
+            labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+            sensitivity: Sensitivity::Medium,
+        },
+        account: AccountFacts {
+            id: AccountId::new(now, [3; 10]),
+            name: "root".parse().expect("a name"),
+        },
+        request: Some(RequestFacts {
+            id: None,
+            reason: "rotate the certificates".to_owned(),
+            ticket: None,
+            duration_s: 3_600,
+            is_break_glass: false,
+        }),
+        grant: None,
+        operation: None,
+        locks: Vec::new(),
+        history: HistoryFacts::default(),
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .measurement_time(Duration::from_secs(3))
+        .configure_from_args();
+    let mut group = criterion.benchmark_group("decide");
+    for policies in [10, 100, 2_000] {
+        let bundle = Bundle::load(&files(policies)).expect("a bundle");
+        let questions: Vec<Question> = (0..TARGETS).map(question).collect();
+        assert!(matches!(decide(&bundle, &question(7)), Decision::Permit(_)));
+        group.bench_function(BenchmarkId::new("policies", policies), |bencher| {
+            let mut asked = questions.iter().cycle();
+            bencher.iter(|| {
+                asked
+                    .next()
+                    .map(|question| decide(black_box(&bundle), question))
+            });
+        });
+    }
+    group.finish();
+    let files = files(2_000);
+    criterion.bench_function("load 2000 policies", |bencher| {
+        bencher.iter(|| Bundle::load(black_box(&files)));
+    });
+    criterion.final_summary();
+}

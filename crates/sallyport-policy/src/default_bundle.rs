@@ -1,8 +1,8 @@
 //! The bundle that a new installation starts with: safe without a single edit, and small enough to be
 //! read in five minutes.
 //!
-//! Its files are under `default_bundle/` of this crate. `sallyport policy init` writes them out to be
-//! changed; control applies them when no other bundle has ever been applied.
+//! Its files are under `default_bundle/` of this crate. Control applies them when no other bundle has
+//! ever been applied.
 
 use std::collections::BTreeMap;
 

@@ -20,6 +20,9 @@ mod default_bundle;
 mod engine;
 mod explain;
 mod fault;
+#[cfg(test)]
+mod fixture;
+mod loader;
 mod requirements;
 mod schema;
 mod selection;
