@@ -6,16 +6,39 @@
 //!
 //! Not here: deciding (`sallyport-control`), what a session can do (`session`).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
 
-use sallyport_api::{gateway as api, sensitive::Sensitive};
+use sallyport_api::{
+    gateway::{self as api, AuthenticationAnswer},
+    sensitive::Sensitive,
+};
 use sallyport_core::{
+    authz::{Permit, PermitError, Reason},
     id::{AuthenticationId, RequestId},
     inventory::{AccountName, TargetName},
     principal::PersonName,
+    session::EndReason,
+    time::Clock,
 };
+use tokio::task::JoinHandle;
 
-use crate::{config::Limits, control::ControlError, session::Session};
+use crate::{
+    config::Limits,
+    connection::Connection,
+    control::{ControlError, OpenAnswer},
+    enforce::{self, Verdict},
+    live::NoRoom,
+    node::Node,
+    recorder::{self, RecorderError, RecordingStart},
+    sealing::UnsealError,
+    session::{End, Session, SessionStart, SessionState, Upstream, closing},
+};
 
 /// Who the client says it is, with every proof.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,38 +78,90 @@ pub enum OpenOutcome {
     Refused(api::Refused),
 }
 
+/// Why a session that control opened does not take place here.
+#[derive(Debug, thiserror::Error)]
+enum AdmitError {
+    #[error("open the permit that control sent")]
+    Permit(#[source] PermitError),
+    #[error("use a permit for something else than was asked")]
+    OtherPermit,
+    #[error("unseal what control sent")]
+    Unseal(#[source] UnsealError),
+    #[error("begin the recording")]
+    Record(#[source] RecorderError),
+    #[error("take the session in")]
+    NoRoom(#[source] NoRoom),
+}
+
+impl AdmitError {
+    /// What control is told, once the permit proved which session it is about.
+    const fn end_reason(&self) -> EndReason {
+        match self {
+            Self::Record(_) => EndReason::RecorderFailed,
+            Self::Unseal(_) => EndReason::TargetUnreachable,
+            Self::Permit(_) | Self::OtherPermit | Self::NoRoom(_) => EndReason::GatewayStopped,
+        }
+    }
+
+    /// What the person is told.
+    const fn reason(&self) -> Reason {
+        match self {
+            Self::Record(_) => Reason::RecorderFailed,
+            Self::Unseal(_) => Reason::TargetUnreachable,
+            Self::Permit(_) | Self::OtherPermit | Self::NoRoom(_) => Reason::ControlUnavailable,
+        }
+    }
+}
+
 /// The way in for one connection.
 #[derive(Debug)]
 pub struct Door {
-    connection: u64,
-    source: IpAddr,
-    limits: Limits,
+    node: Arc<Node>,
+    connection: Arc<Connection>,
+    failed_proofs: AtomicU32,
+    has_session: AtomicBool,
 }
 
 impl Door {
+    /// Called by the listener alone.
+    pub(crate) fn new(node: Arc<Node>, connection: Arc<Connection>) -> Self {
+        Self {
+            node,
+            connection,
+            failed_proofs: AtomicU32::new(0),
+            has_session: AtomicBool::new(false),
+        }
+    }
+
     /// The gateway's number of this connection, for logs.
     #[must_use]
-    pub const fn connection(&self) -> u64 {
-        self.connection
+    pub fn connection(&self) -> u64 {
+        self.connection.number
     }
 
     /// The client's address as the listener saw it.
     #[must_use]
-    pub const fn source(&self) -> IpAddr {
-        self.source
+    pub fn source(&self) -> IpAddr {
+        self.connection.source
     }
 
     /// The gateway's limits.
     #[must_use]
-    pub const fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> &Limits {
+        &self.node.limits
+    }
+
+    /// The gateway's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.node.clock
     }
 
     /// OpenSSH public keys of the authorities whose user certificates prove a person. Empty before
     /// control was ever reached.
     #[must_use]
     pub fn user_authorities(&self) -> Vec<String> {
-        Vec::new()
+        self.node.directives.user_authorities()
     }
 
     /// Proves possession of a key. Call it only after the client's signature verified.
@@ -95,10 +170,14 @@ impl Door {
     /// [`ControlError`]; nothing is proven then.
     pub async fn prove_ssh_key(
         &self,
-        _claim: Claim,
-        _public_key: String,
-    ) -> Result<api::AuthenticationAnswer, ControlError> {
-        Err(ControlError::Unavailable)
+        claim: Claim,
+        public_key: String,
+    ) -> Result<AuthenticationAnswer, ControlError> {
+        let proof = api::SshKeyProof {
+            facts: self.facts(claim),
+            public_key,
+        };
+        self.prove(self.node.control.prove_ssh_key(proof)).await
     }
 
     /// Proves possession of a certificate's key. Call it only after the client's signature verified.
@@ -107,10 +186,15 @@ impl Door {
     /// [`ControlError`]; nothing is proven then.
     pub async fn prove_ssh_certificate(
         &self,
-        _claim: Claim,
-        _certificate: String,
-    ) -> Result<api::AuthenticationAnswer, ControlError> {
-        Err(ControlError::Unavailable)
+        claim: Claim,
+        certificate: String,
+    ) -> Result<AuthenticationAnswer, ControlError> {
+        let proof = api::SshCertificateProof {
+            facts: self.facts(claim),
+            certificate,
+        };
+        self.prove(self.node.control.prove_ssh_certificate(proof))
+            .await
     }
 
     /// Proves a password, a one-time code, or both.
@@ -119,19 +203,34 @@ impl Door {
     /// [`ControlError`]; nothing is proven then.
     pub async fn prove_password(
         &self,
-        _claim: Claim,
-        _password: Option<Sensitive>,
-        _code: Option<Sensitive>,
-    ) -> Result<api::AuthenticationAnswer, ControlError> {
-        Err(ControlError::Unavailable)
+        claim: Claim,
+        password: Option<Sensitive>,
+        code: Option<Sensitive>,
+    ) -> Result<AuthenticationAnswer, ControlError> {
+        let proof = api::PasswordProof {
+            facts: self.facts(claim),
+            password,
+            code,
+        };
+        self.prove(self.node.control.prove_password(proof)).await
     }
 
     /// Asks for access.
     ///
     /// # Errors
     /// [`ControlError`]; whether a request exists is unknown then.
-    pub async fn submit_request(&self, _wish: Wish) -> Result<api::RequestAnswer, ControlError> {
-        Err(ControlError::Unavailable)
+    pub async fn submit_request(&self, wish: Wish) -> Result<api::RequestAnswer, ControlError> {
+        let submission = api::Submission {
+            authentication_id: wish.authentication_id,
+            connection: self.connection.number,
+            ip: self.connection.source,
+            account: wish.account,
+            target: wish.target,
+            reason: wish.reason,
+            ticket: wish.ticket,
+            duration_s: wish.duration_s,
+        };
+        self.node.control.submit_request(submission).await
     }
 
     /// Waits, at most 20 seconds, until a request stands otherwise than `seen`. The login grace does
@@ -141,11 +240,16 @@ impl Door {
     /// [`ControlError`]; the request stands as it did.
     pub async fn await_request(
         &self,
-        _authentication_id: AuthenticationId,
-        _request_id: RequestId,
-        _seen: api::RequestProgress,
+        authentication_id: AuthenticationId,
+        request_id: RequestId,
+        seen: api::RequestProgress,
     ) -> Result<api::RequestAnswer, ControlError> {
-        Err(ControlError::Unavailable)
+        let _pause = self.connection.grace.pause();
+        let number = self.connection.number;
+        self.node
+            .control
+            .await_request(authentication_id, number, request_id, seen)
+            .await
     }
 
     /// Takes a waiting request back, as when the person leaves.
@@ -154,24 +258,257 @@ impl Door {
     /// [`ControlError`]; the request may still be waiting then.
     pub async fn cancel_request(
         &self,
-        _authentication_id: AuthenticationId,
-        _request_id: RequestId,
+        authentication_id: AuthenticationId,
+        request_id: RequestId,
     ) -> Result<(), ControlError> {
-        Err(ControlError::Unavailable)
+        let number = self.connection.number;
+        self.node
+            .control
+            .cancel_request(authentication_id, number, request_id)
+            .await
     }
 
     /// Asks for a session; a connection has at most one. Everything that fails on the way is a
     /// refusal with its reason.
     pub async fn open_session(
         &self,
-        _authentication_id: AuthenticationId,
+        authentication_id: AuthenticationId,
         protocol: &str,
-        _account: AccountName,
-        _target: TargetName,
+        account: AccountName,
+        target: TargetName,
     ) -> OpenOutcome {
-        OpenOutcome::Refused(api::Refused {
-            reasons: Vec::new(),
-            reference: protocol.to_owned(),
-        })
+        let admission = Admission {
+            node: Arc::clone(&self.node),
+            connection: Arc::clone(&self.connection),
+        };
+        if self.has_session.swap(true, Ordering::AcqRel) {
+            return admission.refuse(Reason::FeatureRefused);
+        }
+        let open = api::OpenSession {
+            authentication_id,
+            connection: self.connection.number,
+            ip: self.connection.source,
+            protocol: protocol.to_owned(),
+            account,
+            target,
+        };
+        // A task of its own: if the client leaves while control decides, somebody must still take
+        // the answer, and close what it opened.
+        let opening = self
+            .node
+            .tasks
+            .spawn("open session", admission.clone().open(open));
+        let outcome = match opening.await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) | Err(_) => admission.refuse(Reason::ControlUnavailable),
+        };
+        if !matches!(outcome, OpenOutcome::Opened(_)) {
+            self.has_session.store(false, Ordering::Release);
+        }
+        outcome
+    }
+
+    /// Starts a task of this connection: tracked, and its panic contained.
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.node.tasks.spawn(name, future)
+    }
+
+    fn facts(&self, claim: Claim) -> api::AuthenticationFacts {
+        api::AuthenticationFacts {
+            ip: self.connection.source,
+            claimed: claim.person,
+            connection: self.connection.number,
+            adds_to: claim.adds_to,
+        }
+    }
+
+    async fn prove(
+        &self,
+        answer: impl Future<Output = Result<AuthenticationAnswer, ControlError>>,
+    ) -> Result<AuthenticationAnswer, ControlError> {
+        // Counted before asking, so that attempts made at the same time do not share one.
+        let failed = self.failed_proofs.fetch_add(1, Ordering::AcqRel);
+        if failed >= self.node.limits.authentication_attempts_max {
+            return Ok(AuthenticationAnswer::Refused {
+                reason: Some(Reason::TooManyAttempts),
+            });
+        }
+        let answer = answer.await?;
+        if matches!(answer, AuthenticationAnswer::Proven { .. }) {
+            self.failed_proofs.fetch_sub(1, Ordering::AcqRel);
+            self.connection.proven();
+        }
+        Ok(answer)
     }
 }
+
+/// Opening one session.
+#[derive(Clone, Debug)]
+struct Admission {
+    node: Arc<Node>,
+    connection: Arc<Connection>,
+}
+
+impl Admission {
+    async fn open(self, asked: api::OpenSession) -> OpenOutcome {
+        match self.node.control.open_session(asked.clone()).await {
+            Ok(OpenAnswer::Opened(opened)) => self.admit(*opened, &asked).await,
+            Ok(OpenAnswer::Challenge(challenge)) => OpenOutcome::Challenge(challenge),
+            Ok(OpenAnswer::Refused(refused)) => OpenOutcome::Refused(refused),
+            Err(error) => {
+                let reason = error.reason();
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(connection = self.connection.number, error, "no session");
+                self.refuse(reason)
+            }
+        }
+    }
+
+    fn refuse(&self, reason: Reason) -> OpenOutcome {
+        let reference = format!("connection {}", self.connection.number);
+        OpenOutcome::Refused(api::Refused {
+            reasons: vec![reason],
+            reference,
+        })
+    }
+
+    /// Control said yes: verify the permit, and from then on either have a session or tell control
+    /// that there is none.
+    async fn admit(&self, opened: api::Opened, asked: &api::OpenSession) -> OpenOutcome {
+        let permit = match self.open_permit(&opened, asked) {
+            Ok(permit) => permit,
+            Err(error) => return self.refuse_admission(&error),
+        };
+        match self.begin(permit.clone(), opened).await {
+            Ok(session) => {
+                self.connection.grace.finish();
+                OpenOutcome::Opened(session)
+            }
+            Err(error) => {
+                let closed = api::SessionClosed {
+                    session_id: permit.terms().session_id.clone(),
+                    reason: error.end_reason(),
+                    bytes_up: 0,
+                    bytes_down: 0,
+                    recording: None,
+                    is_recording_complete: false,
+                };
+                closing::keep_end(closed, &self.node).await;
+                self.refuse_admission(&error)
+            }
+        }
+    }
+
+    fn refuse_admission(&self, error: &AdmitError) -> OpenOutcome {
+        let reason = error.reason();
+        let connection = self.connection.number;
+        let error: &dyn std::error::Error = error;
+        tracing::error!(
+            connection,
+            error,
+            "a session that control opened does not take place"
+        );
+        self.refuse(reason)
+    }
+
+    fn open_permit(
+        &self,
+        opened: &api::Opened,
+        asked: &api::OpenSession,
+    ) -> Result<Permit, AdmitError> {
+        let now = self.node.clock.now();
+        let permit = self
+            .node
+            .directives
+            .open_permit(&opened.permit, &self.node.gateway_id, now)
+            .map_err(AdmitError::Permit)?;
+        let question = &permit.terms().question;
+        let is_what_was_asked = question.account.name == asked.account
+            && question.target.name == asked.target
+            && question.target.protocol == asked.protocol
+            && question.network.ip == asked.ip;
+        if is_what_was_asked {
+            Ok(permit)
+        } else {
+            Err(AdmitError::OtherPermit)
+        }
+    }
+
+    async fn begin(&self, permit: Permit, opened: api::Opened) -> Result<Arc<Session>, AdmitError> {
+        let node = &self.node;
+        let session_id = permit.terms().session_id.clone();
+        let sealing_key = &node.sealing_key;
+        let credential = sealing_key
+            .open_credential(&opened.credential, &session_id)
+            .map_err(AdmitError::Unseal)?;
+        let key = sealing_key
+            .open_recording_key(&opened.recording_key, &session_id)
+            .map_err(AdmitError::Unseal)?;
+
+        let started_at = node.clock.now();
+        let start = RecordingStart {
+            recording_id: permit.terms().recording_id.clone(),
+            session_id,
+            started_at_ms: started_at.unix_ms().unsigned_abs(),
+            key,
+            wrapped_key: opened.wrapped_recording_key,
+        };
+        let (recordings, stall) = (Arc::clone(&node.recordings), node.limits.recorder_stall());
+        let begun =
+            tokio::task::spawn_blocking(move || recorder::begin(recordings.as_ref(), start, stall));
+        let (recorder, writer) = match tokio::time::timeout(stall, begun).await {
+            Ok(Ok(begun)) => begun.map_err(AdmitError::Record)?,
+            Ok(Err(_)) => return Err(AdmitError::Record(RecorderError::Panicked)),
+            Err(_) => {
+                let timeout_s = stall.as_secs();
+                return Err(AdmitError::Record(RecorderError::Stalled { timeout_s }));
+            }
+        };
+
+        let clock = Arc::clone(&node.clock);
+        let start = SessionStart {
+            permit,
+            clock,
+            started_at,
+            recorder,
+        };
+        let state = Arc::new(SessionState::new(start));
+        node.live
+            .insert(&state, node.clock.now())
+            .map_err(AdmitError::NoRoom)?;
+        // From here on the session's own task closes it, whatever happens.
+        let cut = self.connection.cut.clone();
+        node.tasks.spawn(
+            "session",
+            closing::serve(Arc::clone(&state), writer, Arc::clone(node), cut),
+        );
+        let upstream = Upstream {
+            address: opened.address,
+            host_keys: opened.host_keys,
+            pins_first_host_key: opened.pins_first_host_key,
+            notice: opened.notice,
+        };
+        let session = Session::new(Arc::clone(&state), Arc::clone(node), upstream, credential);
+        // Policies may have changed while control's answer was on its way.
+        let engine = node.directives.engine();
+        let now = node.clock.now();
+        match enforce::decide_again(engine.as_ref(), state.permit().terms(), now) {
+            Verdict::GoesOn(constraints) => state.tighten(&constraints),
+            Verdict::Ends(reason) => state.end(
+                End {
+                    reason,
+                    comment: String::new(),
+                },
+                now,
+            ),
+        }
+        Ok(Arc::new(session))
+    }
+}
+
+#[cfg(test)]
+mod tests;

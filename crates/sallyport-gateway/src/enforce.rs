@@ -36,7 +36,10 @@ pub fn check(
     if let Some(reason) = refused_by_permit(&terms.constraints, operation.kind) {
         return OperationDecision::Refused(reason);
     }
-    match decide(engine, &terms.question.about_operation(operation.clone(), now)) {
+    match decide(
+        engine,
+        &terms.question.about_operation(operation.clone(), now),
+    ) {
         Decision::Permit(_) => OperationDecision::Permitted,
         // Nothing can be made up for in the middle of a session.
         Decision::Challenge { .. } => OperationDecision::Refused(Reason::NotPermitted),
@@ -85,7 +88,9 @@ pub fn decide_again(engine: &dyn PolicyEngine, terms: &PermitTerms, now: Timesta
         Decision::Permit(authorisation) => {
             Verdict::GoesOn(Box::new(authorisation.constraints().clone()))
         }
-        Decision::Challenge { unmet, constraints, .. } => {
+        Decision::Challenge {
+            unmet, constraints, ..
+        } => {
             let is_only_age = unmet.iter().all(
                 |unmet| matches!(unmet, Unmet::Mfa { strength: needed, .. } if *needed <= strength),
             );

@@ -15,8 +15,25 @@
 pub mod config;
 pub mod control;
 pub mod dial;
+pub mod directives;
 pub mod door;
 pub mod enforce;
+pub mod live;
+pub mod outbox;
 pub mod protocols;
+pub mod recorder;
+pub mod rpc;
+pub mod sealing;
 pub mod session;
+pub mod spool;
 pub mod stream;
+pub mod tasks;
+
+mod connection;
+mod listener;
+mod node;
+mod run;
+#[cfg(test)]
+mod testing;
+
+pub use run::{Gateway, GatewayError, run};

@@ -1,25 +1,43 @@
 //! What a protocol is given after authorization: the permit, the way to the target, the decision on
 //! each operation, the recording, and the signal that it is over.
 //!
-//! INVARIANT: a session is closed exactly once, with the reason that came first; after its end
-//! nothing is recorded, no operation begins and its target's stream is cut.
+//! INVARIANT: a session is closed exactly once, with the reason that came first; after its end no
+//! byte is recorded, no operation begins and its target's stream is cut.
 //!
-//! Not here: making one (`door`), deciding (`enforce`), writing (`recorder`).
+//! Not here: making one ([`crate::door`]), deciding ([`crate::enforce`]), writing
+//! ([`crate::recorder`]).
 
-use std::sync::Arc;
+mod channel;
+pub(crate) mod closing;
+mod operation;
+mod state;
+
+pub use channel::{ChannelOpening, ChannelRecord, Content};
+pub use operation::{OperationResult, OperationStart, RunningOperation};
+
+pub(crate) use state::{SessionStart, SessionState};
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sallyport_api::gateway::CredentialContent;
 use sallyport_core::{
     authz::{Permit, Reason},
-    id::SessionId,
-    session::{EndReason, Operation, OperationOutcome},
-    time::Timestamp,
+    id::{OperationId, SessionId},
+    session::{EndReason, Operation, OperationRecord},
 };
-use sallyport_evidence::recording::{FrameKind, Pty};
+use sallyport_evidence::recording::{FrameKind, SESSION_CHANNEL};
+use tokio::task::JoinHandle;
 
 use crate::{
-    control::ControlError, dial::DialError, enforce::OperationDecision, stream::TargetStream,
+    control::ControlError,
+    dial::{self, DialError},
+    enforce::{self, OperationDecision},
+    node::Node,
+    stream::{CutStream, TargetStream},
 };
+
+/// Longest note in a recording, in bytes.
+const NOTE_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a session is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,106 +50,80 @@ pub struct End {
 
 /// The session is over; stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the session is over: {}", .0.reason.as_str())]
+#[error("go on with a session that is over: {}", .0.reason.as_str())]
 pub struct SessionOver(pub End);
 
-/// How much of a channel's bytes the recording keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Everything: terminals.
-    Full,
-    /// Up to the permit's content limit, the rest by size and hash: commands without a terminal,
-    /// forwarded bytes.
-    Limited,
-    /// By size and hash only: file transfers, whose files are operations of their own.
-    Digest,
-}
-
-/// What a channel is, as the recording's first frame of it says.
-#[derive(Clone, Copy, Debug)]
-pub struct ChannelOpening<'a> {
-    /// The protocol's own word, such as `shell`, `exec`, `sftp`; at most 128 bytes.
-    pub kind: &'a str,
-    /// The terminal, if there is one. Commands typed there become operations by themselves.
-    pub pty: Option<Pty<'a>>,
-    /// The command of a channel without a prompt; at most 64 KiB.
-    pub command: Option<&'a str>,
-    /// How much is kept.
-    pub content: Content,
-}
-
-/// What became of asking to begin an operation.
+/// What control sent along with the permit, the credential excepted.
 #[derive(Debug)]
-pub enum OperationStart {
-    /// It may run. Finish it; dropped unfinished, it is on record as interrupted.
-    Begun(RunningOperation),
-    /// It must not reach the target. The refusal is on record already.
-    Refused(Reason),
-    /// The session is over.
-    Over(SessionOver),
-}
-
-/// What is known of an operation at its end.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OperationResult {
-    /// Exit status, for commands that ended with one.
-    pub exit_status: Option<u32>,
-    /// Bytes of a file moved.
-    pub size_bytes: Option<u64>,
-    /// SHA-256 of a file moved whole and in order.
-    pub sha256: Option<[u8; 32]>,
-}
-
-/// An operation that was let through and has not ended.
-#[derive(Debug)]
-pub struct RunningOperation {}
-
-impl RunningOperation {
-    /// Puts the end of the operation on record.
-    pub fn finish(self, _outcome: OperationOutcome, _result: OperationResult) {}
+pub(crate) struct Upstream {
+    pub(crate) address: String,
+    pub(crate) host_keys: Vec<String>,
+    pub(crate) pins_first_host_key: bool,
+    pub(crate) notice: String,
 }
 
 /// One proxied connection, permitted and recorded.
 #[derive(Debug)]
 pub struct Session {
-    permit: Permit,
+    state: Arc<SessionState>,
+    node: Arc<Node>,
+    upstream: Upstream,
+    credential: Mutex<Option<CredentialContent>>,
 }
 
 impl Session {
+    /// Called by the door alone.
+    pub(crate) fn new(
+        state: Arc<SessionState>,
+        node: Arc<Node>,
+        upstream: Upstream,
+        credential: CredentialContent,
+    ) -> Self {
+        Self {
+            state,
+            node,
+            upstream,
+            credential: Mutex::new(Some(credential)),
+        }
+    }
+
     /// The session's id.
     #[must_use]
-    pub const fn id(&self) -> &SessionId {
-        &self.permit.terms().session_id
+    pub fn id(&self) -> &SessionId {
+        self.state.id()
     }
 
     /// The permit it runs under.
     #[must_use]
-    pub const fn permit(&self) -> &Permit {
-        &self.permit
+    pub fn permit(&self) -> &Permit {
+        self.state.permit()
     }
 
     /// Lines for the person to read when the session opens.
     #[must_use]
     pub fn notice(&self) -> &str {
-        ""
+        &self.upstream.notice
     }
 
     /// Host keys accepted, OpenSSH one-line form.
     #[must_use]
     pub fn host_keys(&self) -> &[String] {
-        &[]
+        &self.upstream.host_keys
     }
 
     /// Whether the first host key seen may be pinned: only when none is known.
     #[must_use]
     pub fn pins_first_host_key(&self) -> bool {
-        false
+        self.upstream.pins_first_host_key && self.upstream.host_keys.is_empty()
     }
 
     /// The credential to log in with, once; nothing afterwards.
     #[must_use]
     pub fn take_credential(&self) -> Option<CredentialContent> {
-        None
+        self.credential
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Connects to the target. The stream is cut the moment the session is over.
@@ -139,42 +131,92 @@ impl Session {
     /// # Errors
     /// [`DialError`]; the session goes on, its caller says what it means.
     pub async fn dial(&self) -> Result<TargetStream, DialError> {
-        Err(DialError::TimedOut {
-            address: String::new(),
-            timeout_s: 0,
-        })
+        self.state.check_live().map_err(DialError::SessionOver)?;
+        let timeout = self.node.limits.dial_timeout();
+        tokio::select! {
+            dialled = dial::dial(&self.upstream.address, timeout) => {
+                Ok(CutStream::new(dialled?, self.state.target_cut()))
+            }
+            end = self.state.ended() => Err(DialError::SessionOver(SessionOver(end))),
+        }
     }
 
     /// Pins the host key the target showed. Log in only after `Ok`.
     ///
     /// # Errors
     /// [`ControlError`]; the key is not pinned.
-    pub async fn pin_host_key(&self, _host_key: String) -> Result<(), ControlError> {
-        Err(ControlError::Unavailable)
+    pub async fn pin_host_key(&self, host_key: String) -> Result<(), ControlError> {
+        let target_id = self.permit().terms().question.target.id.clone();
+        self.node
+            .control
+            .pin_host_key(self.id().clone(), target_id, host_key)
+            .await
     }
 
     /// Reports that the target showed a host key that is not accepted.
     ///
     /// # Errors
     /// [`ControlError`]; the session must end all the same.
-    pub async fn report_host_key(&self, _host_key: String) -> Result<(), ControlError> {
-        Err(ControlError::Unavailable)
+    pub async fn report_host_key(&self, host_key: String) -> Result<(), ControlError> {
+        let target_id = self.permit().terms().question.target.id.clone();
+        self.node
+            .control
+            .report_host_key(self.id().clone(), target_id, host_key)
+            .await
     }
 
     /// Whether `operation` may run now. Leaves no trace: to run it, use
     /// [`Session::begin_operation`].
     #[must_use]
-    pub fn check(&self, _operation: &Operation) -> OperationDecision {
-        OperationDecision::Refused(Reason::NotPermitted)
+    pub fn check(&self, operation: &Operation) -> OperationDecision {
+        let engine = self.node.directives.engine();
+        let now = self.node.clock.now();
+        enforce::check(engine.as_ref(), self.permit().terms(), operation, now)
     }
 
     /// Decides an operation and begins its evidence. Waits while too much evidence is on its way.
-    pub async fn begin_operation(&self, _channel: u32, _operation: Operation) -> OperationStart {
-        OperationStart::Refused(Reason::NotPermitted)
+    pub async fn begin_operation(
+        self: &Arc<Self>,
+        channel: u32,
+        operation: Operation,
+    ) -> OperationStart {
+        self.state.operations.room().await;
+        if let Err(over) = self.state.check_live() {
+            return OperationStart::Over(over);
+        }
+        match self.check(&operation) {
+            OperationDecision::Permitted => OperationStart::Begun(RunningOperation::new(
+                Arc::clone(self),
+                channel,
+                operation,
+                self.node.clock.now(),
+            )),
+            OperationDecision::Refused(reason) => {
+                let (id, now) = (self.operation_id(), self.node.clock.now());
+                self.put(operation::instant_record(
+                    id,
+                    channel,
+                    operation,
+                    now,
+                    Some(reason),
+                ));
+                OperationStart::Refused(reason)
+            }
+        }
     }
 
-    /// Puts something that was seen and cannot be refused on record, such as a typed command.
-    pub fn observe_operation(&self, _channel: u32, _operation: Operation, _at: Timestamp) {}
+    /// Puts on record that something was refused that is never offered, whatever policy says.
+    pub async fn refuse_operation(&self, channel: u32, operation: Operation, reason: Reason) {
+        self.state.operations.room().await;
+        let (id, now) = (self.operation_id(), self.node.clock.now());
+        self.put(operation::instant_record(
+            id,
+            channel,
+            operation,
+            now,
+            Some(reason),
+        ));
+    }
 
     /// Opens a channel of the recording.
     ///
@@ -182,83 +224,78 @@ impl Session {
     /// [`SessionOver`].
     pub async fn open_channel(
         self: &Arc<Self>,
-        _opening: ChannelOpening<'_>,
+        opening: ChannelOpening<'_>,
     ) -> Result<ChannelRecord, SessionOver> {
-        Err(SessionOver(End {
-            reason: EndReason::RecorderFailed,
-            comment: String::new(),
-        }))
+        let ChannelOpening {
+            kind,
+            pty,
+            command,
+            content,
+        } = opening;
+        let number = self.state.next_channel();
+        self.state
+            .record(number, FrameKind::ChannelOpened { kind, pty, command })
+            .await?;
+        Ok(ChannelRecord::new(Arc::clone(self), number, content))
     }
 
-    /// Notes something the gateway told the person.
+    /// Notes something the gateway told the person; cut at 64 KiB.
     ///
     /// # Errors
     /// [`SessionOver`].
-    pub async fn note(&self, _text: &str) -> Result<(), SessionOver> {
-        Err(SessionOver(End {
-            reason: EndReason::RecorderFailed,
-            comment: String::new(),
-        }))
+    pub async fn note(&self, text: &str) -> Result<(), SessionOver> {
+        let end = text.floor_char_boundary(NOTE_BYTES_MAX);
+        let text = text.get(..end).unwrap_or_default();
+        self.state
+            .record(SESSION_CHANNEL, FrameKind::Note(text))
+            .await
     }
 
     /// Resolves when the session is over, with why. Race every wait against it.
     pub async fn ended(&self) -> End {
-        std::future::pending().await
+        self.state.ended().await
     }
 
     /// Why the session is over, if it is.
     #[must_use]
     pub fn end_if_over(&self) -> Option<End> {
-        None
+        self.state.check_live().err().map(|over| over.0)
     }
 
     /// Ends the session. The first reason stands.
-    pub fn end(&self, _reason: EndReason) {}
-}
-
-/// One channel of a session's recording. Record first, forward after `Ok`. Dropping it closes the
-/// channel in the recording.
-#[derive(Debug)]
-pub struct ChannelRecord {
-    number: u32,
-}
-
-impl ChannelRecord {
-    /// The channel's number in the recording: the `channel` of its operations.
-    #[must_use]
-    pub const fn number(&self) -> u32 {
-        self.number
+    pub fn end(&self, reason: EndReason) {
+        self.state.end_with(reason);
     }
 
-    /// Records bytes from the client. Waits while the recorder is behind.
-    ///
-    /// # Errors
-    /// [`SessionOver`]; the bytes must not be forwarded.
-    pub async fn input(&self, _bytes: &[u8]) -> Result<(), SessionOver> {
-        Ok(())
+    /// Starts a task of this session: tracked, and its panic contained.
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.node.tasks.spawn(name, future)
     }
 
-    /// Records bytes from the target. Waits while the recorder is behind.
-    ///
-    /// # Errors
-    /// [`SessionOver`]; the bytes must not be forwarded.
-    pub async fn output(&self, _bytes: &[u8]) -> Result<(), SessionOver> {
-        Ok(())
+    fn operation_id(&self) -> OperationId {
+        OperationId::new(self.node.clock.now(), self.node.entropy.draw())
     }
 
-    /// Records bytes from the target's standard error. Waits while the recorder is behind.
-    ///
-    /// # Errors
-    /// [`SessionOver`]; the bytes must not be forwarded.
-    pub async fn error_output(&self, _bytes: &[u8]) -> Result<(), SessionOver> {
-        Ok(())
-    }
-
-    /// Records anything else that happens on the channel: a new size, a signal, an exit status.
-    ///
-    /// # Errors
-    /// [`SessionOver`].
-    pub async fn event(&self, _kind: FrameKind<'_>) -> Result<(), SessionOver> {
-        Ok(())
+    fn put(&self, record: OperationRecord) {
+        self.state.put(record);
     }
 }
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let reason = if std::thread::panicking() {
+            EndReason::Panicked
+        } else {
+            EndReason::ClientClosed
+        };
+        self.state.end_with(reason);
+        self.state.release();
+    }
+}
+
+#[cfg(test)]
+mod tests;

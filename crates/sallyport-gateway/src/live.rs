@@ -1,0 +1,164 @@
+//! The sessions that live in this gateway: a bounded table through which they are ended.
+//!
+//! INVARIANT: every session is in the table from before its first byte until its evidence is kept,
+//! and an end that arrives before its session is applied when the session arrives.
+//!
+//! Not here: what ending does (`session`), when control asks for it (`directives`).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use sallyport_core::{authz::PolicyEngine, id::SessionId, session::EndReason, time::Timestamp};
+
+use crate::{
+    enforce::{self, Verdict},
+    session::{End, SessionState},
+};
+
+/// How many ends are remembered whose session is not here: those that overtook their session's
+/// opening are among the newest.
+const EARLY_ENDS_MAX: usize = 1_024;
+
+/// The table of live sessions.
+#[derive(Debug)]
+pub struct LiveSessions {
+    table: Mutex<Table>,
+    sessions_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: HashMap<SessionId, Arc<SessionState>>,
+    early_ends: VecDeque<(SessionId, End)>,
+    is_closed: bool,
+}
+
+/// There is no room for another session, or the gateway is stopping.
+#[derive(Debug, thiserror::Error)]
+#[error("add a session to the {live} that live")]
+pub struct NoRoom {
+    live: usize,
+}
+
+impl LiveSessions {
+    /// An empty table for at most `sessions_max` sessions.
+    #[must_use]
+    pub fn new(sessions_max: usize) -> Self {
+        Self {
+            table: Mutex::default(),
+            sessions_max,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a session. One that was ended before it came is added and ended at once.
+    pub(crate) fn insert(&self, session: &Arc<SessionState>, now: Timestamp) -> Result<(), NoRoom> {
+        let mut table = self.table();
+        let live = table.sessions.len();
+        if table.is_closed || live >= self.sessions_max {
+            return Err(NoRoom { live });
+        }
+        let id = session.id().clone();
+        let early = table.early_ends.iter().position(|(ended, _)| *ended == id);
+        table.sessions.insert(id, Arc::clone(session));
+        metrics::gauge!("sallyport_gateway_sessions_live").set(as_f64(table.sessions.len()));
+        if let Some((_, end)) = early.and_then(|index| table.early_ends.remove(index)) {
+            session.end(end, now);
+        }
+        Ok(())
+    }
+
+    /// Takes a session out whose evidence is kept.
+    pub(crate) fn remove(&self, id: &SessionId) {
+        let mut table = self.table();
+        table.sessions.remove(id);
+        metrics::gauge!("sallyport_gateway_sessions_live").set(as_f64(table.sessions.len()));
+    }
+
+    /// Ends one session, or remembers to when it is not here yet.
+    pub fn end(&self, id: &SessionId, end: End, now: Timestamp) {
+        let mut table = self.table();
+        if let Some(session) = table.sessions.get(id) {
+            session.end(end, now);
+            return;
+        }
+        if table.early_ends.len() >= EARLY_ENDS_MAX {
+            table.early_ends.pop_front();
+        }
+        table.early_ends.push_back((id.clone(), end));
+    }
+
+    /// Ends every session.
+    pub fn end_all(&self, reason: EndReason, now: Timestamp) {
+        for session in self.all() {
+            session.end(
+                End {
+                    reason,
+                    comment: String::new(),
+                },
+                now,
+            );
+        }
+    }
+
+    /// Ends every session and admits no other: the gateway stops.
+    pub fn close(&self, now: Timestamp) {
+        self.table().is_closed = true;
+        self.end_all(EndReason::GatewayStopped, now);
+    }
+
+    /// Ends the sessions whose grant has run out or that were idle for too long.
+    pub fn sweep(&self, now: Timestamp) {
+        for session in self.all() {
+            session.sweep(now);
+        }
+    }
+
+    /// Decides every session again with `engine`, and ends those it no longer permits.
+    pub fn decide_again(&self, engine: &dyn PolicyEngine, now: Timestamp) {
+        for session in self.all() {
+            match enforce::decide_again(engine, session.permit().terms(), now) {
+                Verdict::GoesOn(constraints) => session.tighten(&constraints),
+                Verdict::Ends(reason) => {
+                    session.end(
+                        End {
+                            reason,
+                            comment: String::new(),
+                        },
+                        now,
+                    );
+                }
+            }
+        }
+    }
+
+    /// The ids of all live sessions.
+    #[must_use]
+    pub fn ids(&self) -> Vec<SessionId> {
+        self.table().sessions.keys().cloned().collect()
+    }
+
+    /// Whether no session lives.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table().sessions.is_empty()
+    }
+
+    /// Policies take time to ask, so nothing is decided under the table's lock.
+    fn all(&self) -> Vec<Arc<SessionState>> {
+        self.table().sessions.values().cloned().collect()
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a count of sessions, far below 2^52"
+)]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}

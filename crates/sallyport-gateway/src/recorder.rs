@@ -1,0 +1,448 @@
+//! Writes what passes in a session to its recording: a bounded buffer, sealed and made durable a
+//! chunk at a time.
+//!
+//! Whatever passes is encoded into the buffer first and forwarded afterwards. A writer, part of the
+//! session's own task, takes the buffer at 256 KiB or half a second after its first frame, seals it,
+//! appends it and syncs it. When the disk is slow the buffer fills and the session waits; nothing is
+//! dropped.
+//!
+//! INVARIANT: after the first failure nothing is accepted any more and [`Writer::run`] returns, which
+//! ends the session. The buffer is bounded; a chunk that takes too long to become durable is a
+//! failure.
+//!
+//! Not here: the container's bytes (`sallyport-evidence`), what to record (`session`), moving finished
+//! recordings to storage.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sallyport_api::gateway as api;
+use sallyport_core::id::{RecordingId, SessionId};
+use sallyport_evidence::recording::{
+    CommandTracker, Frame, Header, RecordingKey, SealError, SealedChunk, Sealer, TypedCommand,
+    decode_frames,
+};
+use tokio::{sync::Notify, time::timeout};
+
+/// A chunk is sealed at this many bytes of frames.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// A chunk is sealed this long after its first frame.
+const CHUNK_AGE: Duration = Duration::from_millis(500);
+/// The session waits while this many bytes wait to be sealed.
+const BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// Name of the key that wraps recordings' keys, as the header wants one; the wrapped key, made by the
+/// vault, says itself which version of it.
+const WRAPPING_KEY: &str = "vault";
+
+/// Why nothing can be recorded. The session must end, or must not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RecorderError {
+    /// The file system refused.
+    #[error("{attempt} `{path}`")]
+    Io {
+        /// What was being done.
+        attempt: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The container refused.
+    #[error("seal a chunk of a recording")]
+    Seal(#[source] SealError),
+    /// Encoded frames did not decode: a defect of ours.
+    #[error("read back frames of a recording")]
+    Frames(#[source] sallyport_evidence::recording::FrameError),
+    /// The disk did not answer in time.
+    #[error("make a chunk of a recording durable within {timeout_s} s")]
+    Stalled {
+        /// How long was waited.
+        timeout_s: u64,
+    },
+    /// Sealing or writing panicked.
+    #[error("seal and write a chunk of a recording without panicking")]
+    Panicked,
+}
+
+/// The recorder takes nothing any more: it failed, or the recording is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record in a recording that is closed")]
+pub struct RecordingClosed;
+
+/// Where a recording's bytes go. A file; in tests something that fails on demand.
+pub trait RecordingFile: Send {
+    /// Appends all of `bytes`.
+    ///
+    /// # Errors
+    /// The system's; the recording is over then.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was appended durable.
+    ///
+    /// # Errors
+    /// The system's; the recording is over then.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl RecordingFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Makes the file of a new recording.
+pub trait RecordingStore: Send + Sync {
+    /// Makes the file of `recording_id`, which must not exist yet. Once this returns, its name is
+    /// durable.
+    ///
+    /// # Errors
+    /// [`RecorderError::Io`].
+    fn create(&self, recording_id: &RecordingId) -> Result<Box<dyn RecordingFile>, RecorderError>;
+}
+
+/// New recordings as files of one directory.
+#[derive(Clone, Debug)]
+pub struct RecordingDirectory(PathBuf);
+
+impl RecordingDirectory {
+    /// Recordings in `directory`, which is made if needed.
+    ///
+    /// # Errors
+    /// [`RecorderError::Io`].
+    pub fn open(directory: PathBuf) -> Result<Self, RecorderError> {
+        fs::create_dir_all(&directory).map_err(at("make directory", &directory))?;
+        Ok(Self(directory))
+    }
+}
+
+impl RecordingStore for RecordingDirectory {
+    fn create(&self, recording_id: &RecordingId) -> Result<Box<dyn RecordingFile>, RecorderError> {
+        let path = self.0.join(format!("{recording_id}.spr"));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(at("make recording", &path))?;
+        File::open(&self.0)
+            .and_then(|directory| directory.sync_all())
+            .map_err(at("make durable", &self.0))?;
+        Ok(Box::new(file))
+    }
+}
+
+fn at(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecorderError {
+    let path = path.to_owned();
+    move |source| RecorderError::Io {
+        attempt,
+        path,
+        source,
+    }
+}
+
+/// What a recording is begun with.
+#[derive(Debug)]
+pub struct RecordingStart {
+    /// The recording.
+    pub recording_id: RecordingId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// When the session started, in milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
+    /// The recording's own key.
+    pub key: RecordingKey,
+    /// The same key, wrapped by the vault: opaque here.
+    pub wrapped_key: String,
+}
+
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    is_closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    buffer: Mutex<Buffer>,
+    /// The buffer is no longer empty, or closed.
+    work: Notify,
+    /// The buffer has a chunk's worth, or is closed.
+    chunk: Notify,
+    /// The buffer has room again, or is closed.
+    room: Notify,
+}
+
+impl Shared {
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.buffer().is_closed = true;
+        self.work.notify_one();
+        self.chunk.notify_one();
+        self.room.notify_waiters();
+    }
+}
+
+/// The near end of a recording: takes frames.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+impl Recorder {
+    /// Records a frame. Waits while the writer is behind.
+    ///
+    /// # Errors
+    /// [`RecordingClosed`]; what the frame holds must not be forwarded.
+    pub async fn record(&self, frame: &Frame<'_>) -> Result<(), RecordingClosed> {
+        loop {
+            // Listening begins before looking, so that room made in between is not missed.
+            let room = self.shared.room.notified();
+            if self.shared.buffer().bytes.len() < BUFFER_BYTES_MAX {
+                return self.record_now(frame);
+            }
+            room.await;
+        }
+    }
+
+    /// Records a small frame without waiting, past the bound: for what must be said at an end.
+    ///
+    /// # Errors
+    /// [`RecordingClosed`].
+    pub fn record_now(&self, frame: &Frame<'_>) -> Result<(), RecordingClosed> {
+        let (was_empty, is_chunk) = {
+            let mut buffer = self.shared.buffer();
+            if buffer.is_closed {
+                return Err(RecordingClosed);
+            }
+            let was_empty = buffer.bytes.is_empty();
+            // Callers keep to the limits of a frame; one that does not is not recorded, so what it
+            // holds must not be forwarded either.
+            frame
+                .encode(&mut buffer.bytes)
+                .map_err(|_| RecordingClosed)?;
+            (was_empty, buffer.bytes.len() >= CHUNK_BYTES)
+        };
+        if was_empty {
+            self.shared.work.notify_one();
+        }
+        if is_chunk {
+            self.shared.chunk.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes nothing any more; the writer finishes the recording.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+/// What one durable chunk tells the session.
+#[derive(Debug)]
+pub struct Durable {
+    /// How far the recording is durable now.
+    pub anchor: api::Anchor,
+    /// Commands whose typing the chunk completes.
+    pub typed: Vec<TypedCommand>,
+}
+
+/// How a recording ended.
+#[derive(Debug)]
+pub struct RecordingEnd {
+    /// How far it is durable; nothing when not even one chunk is.
+    pub anchor: Option<api::Anchor>,
+    /// Why it ended early; nothing when it has its last chunk.
+    pub failure: Option<RecorderError>,
+}
+
+/// The far end of a recording: seals and writes. Run it as part of the session's task.
+pub struct Writer {
+    shared: Arc<Shared>,
+    /// Absent while a chunk is being written.
+    sink: Option<Sink>,
+    stall: Duration,
+    anchor: Option<api::Anchor>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("anchor", &self.anchor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Begins a recording; its header is durable when this returns. Blocks on the disk.
+///
+/// # Errors
+/// [`RecorderError`]; there must be no session then.
+pub fn begin(
+    store: &dyn RecordingStore,
+    start: RecordingStart,
+    stall: Duration,
+) -> Result<(Recorder, Writer), RecorderError> {
+    let header = Header {
+        recording_id: start.recording_id.to_string(),
+        session_id: start.session_id.to_string(),
+        started_at_ms: start.started_at_ms,
+        key_id: WRAPPING_KEY.to_owned(),
+        wrapped_key: start.wrapped_key.into_bytes(),
+    };
+    let (sealer, head) = Sealer::new(&header, start.key).map_err(RecorderError::Seal)?;
+    let mut sink = Sink {
+        sealer: Some(sealer),
+        file: store.create(&start.recording_id)?,
+        tracker: CommandTracker::new(),
+        recording_id: start.recording_id,
+        session_id: start.session_id,
+        size_bytes: 0,
+    };
+    sink.append(&head)?;
+    let shared = Arc::new(Shared::default());
+    let recorder = Recorder {
+        shared: Arc::clone(&shared),
+    };
+    Ok((
+        recorder,
+        Writer {
+            shared,
+            sink: Some(sink),
+            stall,
+            anchor: None,
+        },
+    ))
+}
+
+impl Writer {
+    /// Seals and writes until the recorder is closed or something fails. `on_durable` hears of every
+    /// chunk.
+    pub async fn run(mut self, mut on_durable: impl FnMut(Durable)) -> RecordingEnd {
+        loop {
+            self.shared.work.notified().await;
+            // Gather: until there is a chunk's worth, the recorder is closed, or time is up.
+            let _ = timeout(CHUNK_AGE, self.shared.chunk.notified()).await;
+            let (bytes, is_last) = {
+                let mut buffer = self.shared.buffer();
+                (std::mem::take(&mut buffer.bytes), buffer.is_closed)
+            };
+            self.shared.room.notify_waiters();
+            if bytes.is_empty() && !is_last {
+                continue;
+            }
+            match self.write(bytes, is_last).await {
+                Ok(durable) => {
+                    self.anchor = Some(durable.anchor.clone());
+                    on_durable(durable);
+                }
+                Err(failure) => {
+                    self.shared.close();
+                    return RecordingEnd {
+                        anchor: self.anchor.take(),
+                        failure: Some(failure),
+                    };
+                }
+            }
+            if is_last {
+                return RecordingEnd {
+                    anchor: self.anchor.take(),
+                    failure: None,
+                };
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<Durable, RecorderError> {
+        let mut sink = self.sink.take().ok_or(RecorderError::Panicked)?;
+        let write = tokio::task::spawn_blocking(move || {
+            let result = sink.write(&bytes, is_last);
+            (sink, result)
+        });
+        match timeout(self.stall, write).await {
+            Ok(Ok((sink, result))) => {
+                self.sink = Some(sink);
+                result
+            }
+            Ok(Err(_)) => Err(RecorderError::Panicked),
+            Err(_) => Err(RecorderError::Stalled {
+                timeout_s: self.stall.as_secs(),
+            }),
+        }
+    }
+}
+
+struct Sink {
+    /// Absent after the last chunk.
+    sealer: Option<Sealer>,
+    file: Box<dyn RecordingFile>,
+    tracker: CommandTracker,
+    recording_id: RecordingId,
+    session_id: SessionId,
+    size_bytes: u64,
+}
+
+impl Sink {
+    fn write(&mut self, frames: &[u8], is_last: bool) -> Result<Durable, RecorderError> {
+        let mut typed = Vec::new();
+        let sealer = self.sealer.as_mut().ok_or(RecorderError::Panicked)?;
+        for frame in decode_frames(frames) {
+            let frame = frame.map_err(RecorderError::Frames)?;
+            sealer.push(&frame).map_err(RecorderError::Seal)?;
+            typed.extend(self.tracker.frame(&frame));
+        }
+        let chunk = self.seal(is_last)?;
+        self.append(&chunk.bytes)?;
+        let anchor = api::Anchor {
+            session_id: self.session_id.clone(),
+            recording_id: self.recording_id.clone(),
+            chunks: chunk.index.saturating_add(1),
+            chain: chunk.chain.to_string(),
+            size_bytes: self.size_bytes,
+        };
+        Ok(Durable { anchor, typed })
+    }
+
+    fn seal(&mut self, is_last: bool) -> Result<SealedChunk, RecorderError> {
+        let mut sealer = self.sealer.take().ok_or(RecorderError::Panicked)?;
+        if is_last {
+            return sealer.finish().map_err(RecorderError::Seal);
+        }
+        let chunk = sealer.seal().map_err(RecorderError::Seal)?;
+        self.sealer = Some(sealer);
+        // Only called with frames pushed.
+        chunk.ok_or(RecorderError::Panicked)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), RecorderError> {
+        let path = || PathBuf::from(format!("{}.spr", self.recording_id));
+        self.file
+            .append(bytes)
+            .map_err(|source| RecorderError::Io {
+                attempt: "write recording",
+                path: path(),
+                source,
+            })?;
+        self.file.sync().map_err(|source| RecorderError::Io {
+            attempt: "make recording durable",
+            path: path(),
+            source,
+        })?;
+        self.size_bytes = self.size_bytes.saturating_add(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! One channel of a session's recording.
+//!
+//! INVARIANT: bytes that `input`, `output` and `error_output` returned `Ok` for are in the recording,
+//! in full or counted and hashed; others must not be forwarded.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use sallyport_evidence::recording::{Direction, FrameKind, Pty};
+
+use super::{Session, SessionOver};
+
+/// Bytes are recorded in pieces of this size, below a frame's limit.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// How much of a channel's bytes the recording keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Everything: terminals.
+    Full,
+    /// Up to the permit's content limit in each direction, the rest by size and hash: commands
+    /// without a terminal, forwarded bytes.
+    Limited,
+    /// By size and hash only: file transfers, whose files are operations of their own.
+    Digest,
+}
+
+/// What a channel is, as the recording's first frame of it says.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelOpening<'a> {
+    /// The protocol's own word, such as `shell`, `exec`, `sftp`; at most 128 bytes.
+    pub kind: &'a str,
+    /// The terminal, if there is one. Commands typed there become operations by themselves.
+    pub pty: Option<Pty<'a>>,
+    /// The command of a channel without a prompt; at most 64 KiB.
+    pub command: Option<&'a str>,
+    /// How much is kept.
+    pub content: Content,
+}
+
+/// One channel of a session's recording. Record first, forward after `Ok`. Dropping it closes the
+/// channel in the recording.
+#[derive(Debug)]
+pub struct ChannelRecord {
+    session: Arc<Session>,
+    number: u32,
+    content: Content,
+    input: Mutex<Flow>,
+    output: Mutex<Flow>,
+    error_output: Mutex<Flow>,
+}
+
+/// One direction of a channel.
+#[derive(Default)]
+struct Flow {
+    kept: u64,
+    omitted: u64,
+    /// Over what was omitted; absent while nothing was.
+    digest: Option<Context>,
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flow")
+            .field("kept", &self.kept)
+            .field("omitted", &self.omitted)
+            .finish()
+    }
+}
+
+impl Flow {
+    /// Splits `bytes` into what is kept, up to `limit` in all, and what is only counted and hashed.
+    fn take<'a>(&mut self, bytes: &'a [u8], limit: u64) -> &'a [u8] {
+        let room = usize::try_from(limit.saturating_sub(self.kept)).unwrap_or(usize::MAX);
+        let (kept, omitted) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+        self.kept = self.kept.saturating_add(kept.len() as u64);
+        if !omitted.is_empty() {
+            self.omitted = self.omitted.saturating_add(omitted.len() as u64);
+            self.digest
+                .get_or_insert_with(|| Context::new(&SHA256))
+                .update(omitted);
+        }
+        kept
+    }
+
+    fn omission(&mut self, direction: Direction) -> Option<FrameKind<'static>> {
+        let digest = self.digest.take()?.finish();
+        let mut sha256 = [0; 32];
+        for (slot, byte) in sha256.iter_mut().zip(digest.as_ref()) {
+            *slot = *byte;
+        }
+        Some(FrameKind::Omitted {
+            direction,
+            bytes: self.omitted,
+            sha256,
+        })
+    }
+}
+
+impl ChannelRecord {
+    pub(super) fn new(session: Arc<Session>, number: u32, content: Content) -> Self {
+        Self {
+            session,
+            number,
+            content,
+            input: Mutex::default(),
+            output: Mutex::default(),
+            error_output: Mutex::default(),
+        }
+    }
+
+    /// The channel's number in the recording: the `channel` of its operations.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Records bytes from the client. Waits while the recorder is behind.
+    ///
+    /// # Errors
+    /// [`SessionOver`]; the bytes must not be forwarded.
+    pub async fn input(&self, bytes: &[u8]) -> Result<(), SessionOver> {
+        self.pass(&self.input, bytes, FrameKind::Input).await?;
+        self.session.state.count_up(bytes.len());
+        Ok(())
+    }
+
+    /// Records bytes from the target. Waits while the recorder is behind.
+    ///
+    /// # Errors
+    /// [`SessionOver`]; the bytes must not be forwarded.
+    pub async fn output(&self, bytes: &[u8]) -> Result<(), SessionOver> {
+        self.pass(&self.output, bytes, FrameKind::Output).await?;
+        self.session.state.count_down(bytes.len());
+        Ok(())
+    }
+
+    /// Records bytes from the target's standard error. Waits while the recorder is behind.
+    ///
+    /// # Errors
+    /// [`SessionOver`]; the bytes must not be forwarded.
+    pub async fn error_output(&self, bytes: &[u8]) -> Result<(), SessionOver> {
+        self.pass(&self.error_output, bytes, FrameKind::ErrorOutput)
+            .await?;
+        self.session.state.count_down(bytes.len());
+        Ok(())
+    }
+
+    /// Records anything else that happens on the channel: a new size, a signal, an exit status.
+    ///
+    /// # Errors
+    /// [`SessionOver`].
+    pub async fn event(&self, kind: FrameKind<'_>) -> Result<(), SessionOver> {
+        self.session.state.record(self.number, kind).await
+    }
+
+    async fn pass<'a>(
+        &self,
+        flow: &Mutex<Flow>,
+        bytes: &'a [u8],
+        kind: impl Fn(&'a [u8]) -> FrameKind<'a>,
+    ) -> Result<(), SessionOver> {
+        self.session.state.check_live()?;
+        let limit = match self.content {
+            Content::Full => u64::MAX,
+            Content::Limited => self.session.state.content_limit_bytes(),
+            Content::Digest => 0,
+        };
+        let kept = flow
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(bytes, limit);
+        for piece in kept.chunks(PIECE_BYTES) {
+            self.session.state.record(self.number, kind(piece)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for ChannelRecord {
+    fn drop(&mut self) {
+        let flows = [
+            (&self.input, Direction::Input),
+            (&self.output, Direction::Output),
+            (&self.error_output, Direction::ErrorOutput),
+        ];
+        for (flow, direction) in flows {
+            let omission = flow
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .omission(direction);
+            if let Some(omission) = omission {
+                self.session.state.record_last(self.number, omission);
+            }
+        }
+        self.session
+            .state
+            .record_last(self.number, FrameKind::ChannelClosed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::digest::digest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// RE-14
+        #[test]
+        fn what_is_kept_and_what_is_hashed_together_are_exactly_what_passed(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..12),
+            limit in 0_u64..200,
+        ) {
+            let all: Vec<u8> = pieces.concat();
+            let mut flow = Flow::default();
+            let kept: Vec<u8> =
+                pieces.iter().flat_map(|piece| flow.take(piece, limit).to_vec()).collect();
+            let omitted = &all[kept.len()..];
+            prop_assert_eq!(&kept[..], &all[..kept.len()]);
+            prop_assert_eq!(kept.len() as u64, limit.min(all.len() as u64));
+            match flow.omission(Direction::Output) {
+                None => prop_assert!(omitted.is_empty()),
+                Some(FrameKind::Omitted { bytes, sha256, .. }) => {
+                    prop_assert_eq!(bytes, omitted.len() as u64);
+                    let expected = digest(&SHA256, omitted);
+                    prop_assert_eq!(&sha256[..], expected.as_ref());
+                }
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+}

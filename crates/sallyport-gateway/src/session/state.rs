@@ -1,0 +1,293 @@
+//! What a session is to everything that can end it: shared by the protocol's [`Session`](super::Session),
+//! the table of live sessions and the session's own task.
+//!
+//! INVARIANT: the first end stands, and with it the target is cut off in the same instant.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sallyport_core::{
+    authz::Permit,
+    entropy::Entropy,
+    id::{OperationId, SessionId},
+    policy::Constraints,
+    session::{EndReason, Operation, OperationRecord},
+    time::{Clock, Timestamp},
+};
+use sallyport_evidence::recording::{Frame, FrameKind};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    End, SessionOver,
+    operation::{self, OperationLog},
+};
+use crate::recorder::Recorder;
+
+/// What a session's state is made from.
+pub(crate) struct SessionStart {
+    pub(crate) permit: Permit,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) recorder: Recorder,
+}
+
+/// A session, live or over.
+#[derive(Debug)]
+pub struct SessionState {
+    permit: Permit,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) started_at: Timestamp,
+    pub(super) recorder: Recorder,
+    pub(super) operations: OperationLog,
+    end: watch::Sender<Option<End>>,
+    ended_at: Mutex<Option<Timestamp>>,
+    target_cut: CancellationToken,
+    /// Cancelled when the protocol let go of the session.
+    pub(super) released: CancellationToken,
+    last_active_ms: AtomicI64,
+    /// Longest pause in milliseconds; the largest number when there is no limit.
+    idle_limit_ms: AtomicI64,
+    content_limit_bytes: AtomicU64,
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+    channels: AtomicU32,
+}
+
+impl SessionState {
+    pub(crate) fn new(start: SessionStart) -> Self {
+        let state = Self {
+            permit: start.permit,
+            clock: start.clock,
+            started_at: start.started_at,
+            recorder: start.recorder,
+            operations: OperationLog::default(),
+            end: watch::Sender::new(None),
+            ended_at: Mutex::new(None),
+            target_cut: CancellationToken::new(),
+            released: CancellationToken::new(),
+            last_active_ms: AtomicI64::new(start.started_at.unix_ms()),
+            idle_limit_ms: AtomicI64::new(i64::MAX),
+            content_limit_bytes: AtomicU64::new(0),
+            bytes_up: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
+            channels: AtomicU32::new(0),
+        };
+        let constraints = state.permit.terms().constraints.clone();
+        state.tighten(&constraints);
+        state
+    }
+
+    pub(crate) fn id(&self) -> &SessionId {
+        &self.permit.terms().session_id
+    }
+
+    pub(crate) const fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// Applies limits besides those already in force; the stricter of both holds.
+    pub(crate) fn tighten(&self, constraints: &Constraints) {
+        if let Some(idle_s) = constraints.idle_timeout_s {
+            let idle_ms = i64::try_from(idle_s.saturating_mul(1_000)).unwrap_or(i64::MAX);
+            self.idle_limit_ms.fetch_min(idle_ms, Ordering::Relaxed);
+        }
+        // Recording more is stricter.
+        self.content_limit_bytes
+            .fetch_max(constraints.recording_content_limit_bytes, Ordering::Relaxed);
+    }
+
+    /// Ends the session unless its time is not over.
+    pub(crate) fn sweep(&self, now: Timestamp) {
+        if self.permit.terms().expires_at <= now {
+            self.end(
+                End {
+                    reason: EndReason::GrantExpired,
+                    comment: String::new(),
+                },
+                now,
+            );
+        }
+        let idle_since = Timestamp::from_unix_ms(self.last_active_ms.load(Ordering::Relaxed));
+        let limit_ms = self.idle_limit_ms.load(Ordering::Relaxed);
+        let idle = now.since(idle_since);
+        if idle >= Duration::from_millis(limit_ms.unsigned_abs()) {
+            self.end(
+                End {
+                    reason: EndReason::IdleTimeout,
+                    comment: String::new(),
+                },
+                now,
+            );
+        }
+    }
+
+    /// Ends the session. The first end stands.
+    pub(crate) fn end(&self, end: End, now: Timestamp) {
+        let is_first = self.end.send_if_modified(|slot| {
+            let is_first = slot.is_none();
+            slot.get_or_insert(end);
+            is_first
+        });
+        if is_first {
+            *self.ended_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+            self.target_cut.cancel();
+        }
+    }
+
+    pub(super) fn end_with(&self, reason: EndReason) {
+        self.end(
+            End {
+                reason,
+                comment: String::new(),
+            },
+            self.clock.now(),
+        );
+    }
+
+    pub(super) fn ended_at(&self) -> Option<Timestamp> {
+        *self.ended_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn ended(&self) -> End {
+        let mut end = self.end.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        match end
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|end| end.clone())
+        {
+            Some(end) => end,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says whether the session lives, by the clock too: nothing passes after the grant's last moment,
+    /// however late the sweep is.
+    pub(super) fn check_live(&self) -> Result<(), SessionOver> {
+        if self.permit.terms().expires_at <= self.clock.now() {
+            self.end_with(EndReason::GrantExpired);
+        }
+        match &*self.end.borrow() {
+            None => Ok(()),
+            Some(end) => Err(SessionOver(end.clone())),
+        }
+    }
+
+    pub(super) fn target_cut(&self) -> CancellationToken {
+        self.target_cut.clone()
+    }
+
+    pub(super) fn release(&self) {
+        self.released.cancel();
+    }
+
+    pub(super) fn next_channel(&self) -> u32 {
+        self.channels.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn content_limit_bytes(&self) -> u64 {
+        self.content_limit_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn frame<'a>(&self, channel: u32, kind: FrameKind<'a>) -> Frame<'a> {
+        let at = self.clock.now().since(self.started_at);
+        let at_us = u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        Frame {
+            at_us,
+            channel,
+            kind,
+        }
+    }
+
+    pub(super) async fn record(
+        &self,
+        channel: u32,
+        kind: FrameKind<'_>,
+    ) -> Result<(), SessionOver> {
+        self.check_live()?;
+        let frame = self.frame(channel, kind);
+        let recorded = tokio::select! {
+            recorded = self.recorder.record(&frame) => recorded,
+            end = self.ended() => return Err(SessionOver(end)),
+        };
+        if recorded.is_err() {
+            self.end_with(EndReason::RecorderFailed);
+        }
+        self.check_live()
+    }
+
+    /// Records what must be said even though the session is over.
+    pub(super) fn record_last(&self, channel: u32, kind: FrameKind<'_>) {
+        if self
+            .recorder
+            .record_now(&self.frame(channel, kind))
+            .is_err()
+        {
+            self.end_with(EndReason::RecorderFailed);
+        }
+    }
+
+    pub(super) fn count_up(&self, bytes: usize) {
+        self.bytes_up.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.touch();
+    }
+
+    pub(super) fn count_down(&self, bytes: usize) {
+        self.bytes_down.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.touch();
+    }
+
+    fn touch(&self) {
+        self.last_active_ms
+            .store(self.clock.now().unix_ms(), Ordering::Relaxed);
+    }
+
+    /// Bytes that passed: from the client, from the target.
+    pub(super) fn counted(&self) -> (u64, u64) {
+        (
+            self.bytes_up.load(Ordering::Relaxed),
+            self.bytes_down.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Puts an operation on record: in the recording, and on its way to control.
+    pub(super) fn put(&self, record: OperationRecord) {
+        metrics::counter!(
+            "sallyport_operations_total",
+            "kind" => record.operation.kind.as_str(),
+            "outcome" => operation::outcome_name(record.outcome),
+        )
+        .increment(1);
+        // Sorted keys and no floats: the canonical form, as in the audit log.
+        let json = serde_json::to_value(&record).and_then(|value| serde_json::to_vec(&value));
+        if let Ok(json) = &json {
+            // A recorder that is closed by now was closed by the session's end; control gets the
+            // record all the same.
+            let _ = self
+                .recorder
+                .record_now(&self.frame(record.channel, FrameKind::Operation(json)));
+        }
+        if !self.operations.put(record) {
+            tracing::error!(session_id = %self.id(), "an operation ended after its session was closed");
+        }
+    }
+
+    /// Puts something on record that was only seen, such as a typed command.
+    pub(super) fn put_seen(
+        &self,
+        entropy: &dyn Entropy,
+        channel: u32,
+        operation: Operation,
+        at: Timestamp,
+    ) {
+        let id = OperationId::new(at, entropy.draw());
+        self.put(operation::instant_record(id, channel, operation, at, None));
+    }
+}
