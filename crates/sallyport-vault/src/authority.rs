@@ -83,15 +83,20 @@ pub enum VerifyError {
     /// Another authority signed it, or nobody.
     #[error("check who signed a certificate: not the authority for people")]
     OtherAuthority,
-    /// The time is not within its validity, or the signature is wrong.
-    #[error("check the signature and the time of a certificate valid from {from} to {until}")]
-    Invalid {
+    /// The signature is not over this content.
+    #[error("check the signature of a certificate")]
+    Signature(#[source] ssh_key::Error),
+    /// Its time has not come: a clock is wrong.
+    #[error("accept a certificate that begins at {from}")]
+    NotYetValid {
         /// First moment.
         from: Timestamp,
+    },
+    /// Its time is over.
+    #[error("accept a certificate that ended at {until}: run `sallyport login`")]
+    Expired {
         /// First moment after.
         until: Timestamp,
-        /// What failed.
-        source: ssh_key::Error,
     },
     /// It is for a host.
     #[error("check the type of a certificate: it is not for a user")]
@@ -184,14 +189,21 @@ pub fn verify_user_certificate(
     {
         return Err(VerifyError::OtherAuthority);
     }
-    let until = from_unix_s(certificate.valid_before());
+    // At a time within its validity, so that what can fail is the signature alone.
     certificate
-        .validate_at(now.unix_s(), [&authority.fingerprint(HashAlg::Sha256)])
-        .map_err(|source| VerifyError::Invalid {
-            from: from_unix_s(certificate.valid_after()),
-            until,
-            source,
-        })?;
+        .validate_at(
+            certificate.valid_after(),
+            [&authority.fingerprint(HashAlg::Sha256)],
+        )
+        .map_err(VerifyError::Signature)?;
+    let from = from_unix_s(certificate.valid_after());
+    let until = from_unix_s(certificate.valid_before());
+    if now < from {
+        return Err(VerifyError::NotYetValid { from });
+    }
+    if until <= now {
+        return Err(VerifyError::Expired { until });
+    }
     if certificate.cert_type() != CertType::User {
         return Err(VerifyError::NotForAUser);
     }

@@ -186,7 +186,11 @@ impl Vault {
         self.initialise(seals::KEY_FILE, &json!({ "path": path }))
     }
 
-    fn initialise(&self, kind: &str, settings: &Value) -> Result<KeyringChange, VaultError> {
+    /// Prepares a vault with any seal, its settings as the seal describes them.
+    ///
+    /// # Errors
+    /// [`VaultError::AlreadyInitialised`]; [`VaultError::Seal`].
+    pub fn initialise(&self, kind: &str, settings: &Value) -> Result<KeyringChange, VaultError> {
         if let State::Sealed { record, .. } | State::Unsealed { record, .. } = &*self.read() {
             return Err(VaultError::AlreadyInitialised {
                 keyring_id: record.id().clone(),
@@ -271,8 +275,12 @@ impl Vault {
         Ok(())
     }
 
-    /// Takes one share, as typed; with the last one needed the vault opens. Wrong shares are refused
-    /// one by one and change nothing, so they neither spoil an unseal nor need a limit.
+    /// Takes one share, as typed; with the last one needed the vault opens.
+    ///
+    /// A wrong share is refused by itself and changes nothing: a flood of them neither spoils an unseal
+    /// in progress nor, at 256 bits a share, ever guesses one. So there is no lock-out, which would
+    /// only let the flood keep the vault sealed. Each call costs one hash; at most as many shares are
+    /// kept as were made.
     ///
     /// # Errors
     /// [`VaultError::Seal`] saying what is wrong with the share; [`VaultError::OtherSeal`];
@@ -299,7 +307,8 @@ impl Vault {
         Ok(self.status())
     }
 
-    /// Forgets the shares taken so far.
+    /// Forgets the shares taken so far. For an authenticated operator only: whoever may do this can keep
+    /// others from unsealing (security class D2).
     pub fn discard_shares(&self) {
         if let State::Sealed { shares, .. } = &mut *self.write() {
             shares.clear();
@@ -309,16 +318,24 @@ impl Vault {
     /// Unseals with the key file at `path`.
     ///
     /// # Errors
+    /// As [`Self::unseal`].
+    pub fn unseal_key_file(&self, path: &Path) -> Result<(), VaultError> {
+        self.unseal(&json!({ "path": path }))
+    }
+
+    /// Unseals with a seal that needs no people, its settings as the seal describes them.
+    ///
+    /// # Errors
     /// [`VaultError::Seal`], [`VaultError::Keyring`], [`VaultError::OtherSeal`],
     /// [`VaultError::Uninitialised`]. An unsealed vault stays as it is.
-    pub fn unseal_key_file(&self, path: &Path) -> Result<(), VaultError> {
+    pub fn unseal(&self, settings: &Value) -> Result<(), VaultError> {
         let mut state = self.write();
         match &*state {
             State::Uninitialised => Err(VaultError::Uninitialised),
             State::Unsealed { .. } => Ok(()),
             State::Sealed { record, .. } => {
-                expect_seal(record, seals::KEY_FILE)?;
-                let keyring = open(record, &json!({ "path": path }), &[])?;
+                expect_shares(record, false)?;
+                let keyring = open(record, settings, &[])?;
                 *state = State::Unsealed {
                     record: record.clone(),
                     keyring,
@@ -423,19 +440,18 @@ fn seal_of(kind: &str) -> Result<&'static dyn Seal, VaultError> {
     })
 }
 
-fn expect_seal(record: &KeyringRecord, kind: &str) -> Result<(), VaultError> {
-    let found = seal_of(&record.seal().kind)?.describe().kind;
-    if found == kind {
+fn expect_shares(record: &KeyringRecord, expected: bool) -> Result<(), VaultError> {
+    let takes_shares = record.seal().kind == shamir::KIND;
+    if takes_shares == expected {
         return Ok(());
     }
-    let expects = if found == shamir::KIND {
-        "takes shares"
-    } else {
-        "takes no shares"
-    };
     Err(VaultError::OtherSeal {
-        kind: found,
-        expects,
+        kind: record.seal().kind.clone(),
+        expects: if takes_shares {
+            "takes shares"
+        } else {
+            "takes no shares"
+        },
     })
 }
 
@@ -450,7 +466,7 @@ fn take_share(
     shares: &mut BTreeMap<u8, Share>,
     text: &str,
 ) -> Result<(), VaultError> {
-    expect_seal(record, shamir::KIND)?;
+    expect_shares(record, true)?;
     let parameters = shamir::Parameters::read(record.seal()).map_err(VaultError::Seal)?;
     let share = Share::from_text(text)
         .and_then(|share| share.check_keyring(record.id()).map(|()| share))

@@ -302,3 +302,200 @@ fn modulus_bits(bytes: &[u8]) -> u32 {
         .saturating_mul(8)
         .saturating_sub(leading)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use proptest::prelude::*;
+    use sallyport_core::secret::Secret;
+
+    use super::*;
+    use crate::SystemEntropy;
+
+    fn authority(byte: u8) -> SshAuthority {
+        SshAuthority::from_seed(&Secret::new(vec![byte; 32])).unwrap()
+    }
+
+    fn terms() -> CertificateTerms {
+        CertificateTerms {
+            public_key: KeyData::Ed25519(Ed25519PublicKey([9; 32])),
+            serial: 7,
+            key_id: "sallyport:x:alice".to_owned(),
+            principal: "root".to_owned(),
+            valid_after_s: 1_000,
+            valid_before_s: 1_300,
+            critical_options: BTreeMap::from([("source-address".to_owned(), "::1".to_owned())]),
+            extensions: BTreeMap::from([("permit-pty".to_owned(), String::new())]),
+        }
+    }
+
+    /// What an authority would be given to sign for `terms`.
+    fn to_be_signed(authority: &SshAuthority, terms: &CertificateTerms) -> Vec<u8> {
+        struct Keeping<'a>(&'a SshAuthority, RefCell<Vec<u8>>);
+        impl Signer<Signature> for Keeping<'_> {
+            fn try_sign(&self, message: &[u8]) -> signature::Result<Signature> {
+                *self.1.borrow_mut() = message.to_vec();
+                Signature::new(Algorithm::Ed25519, self.0.0.sign(message))
+                    .map_err(signature::Error::from_source)
+            }
+        }
+        impl From<&Keeping<'_>> for KeyData {
+            fn from(signer: &Keeping<'_>) -> Self {
+                signer.0.key_data()
+            }
+        }
+        let keeping = Keeping(authority, RefCell::default());
+        let mut builder = Builder::new(
+            [1; 16],
+            terms.public_key.clone(),
+            terms.valid_after_s,
+            terms.valid_before_s,
+        )
+        .unwrap();
+        builder
+            .serial(terms.serial)
+            .unwrap()
+            .key_id(&terms.key_id)
+            .unwrap();
+        for principal in terms.principal.split('+') {
+            builder.valid_principal(principal).unwrap();
+        }
+        for (name, value) in &terms.critical_options {
+            builder.critical_option(name, value).unwrap();
+        }
+        for (name, value) in &terms.extensions {
+            builder.extension(name, value).unwrap();
+        }
+        builder.sign(&keeping).unwrap();
+        keeping.1.into_inner()
+    }
+
+    /// VA-3, and security class D9: the constraint holds for the bytes that are signed.
+    #[test]
+    fn given_bytes_that_say_anything_else_when_asked_to_sign_then_the_authority_refuses() {
+        let ours = authority(1);
+        let wanted = terms();
+        let sign = |bytes: &[u8]| {
+            ReadingSigner {
+                authority: &ours,
+                terms: &wanted,
+            }
+            .try_sign(bytes)
+            .is_ok()
+        };
+        assert!(sign(&to_be_signed(&ours, &wanted)));
+
+        let differing = [
+            CertificateTerms {
+                principal: "root+admin".to_owned(),
+                ..terms()
+            },
+            CertificateTerms {
+                principal: "admin".to_owned(),
+                ..terms()
+            },
+            CertificateTerms {
+                valid_before_s: 1_301,
+                ..terms()
+            },
+            CertificateTerms {
+                valid_after_s: 999,
+                ..terms()
+            },
+            CertificateTerms {
+                serial: 8,
+                ..terms()
+            },
+            CertificateTerms {
+                key_id: "sallyport:x:bob".to_owned(),
+                ..terms()
+            },
+            CertificateTerms {
+                critical_options: BTreeMap::new(),
+                ..terms()
+            },
+            CertificateTerms {
+                extensions: BTreeMap::from([
+                    ("permit-port-forwarding".to_owned(), String::new()),
+                    ("permit-pty".to_owned(), String::new()),
+                ]),
+                ..terms()
+            },
+            CertificateTerms {
+                public_key: KeyData::Ed25519(Ed25519PublicKey([8; 32])),
+                ..terms()
+            },
+        ];
+        for other in differing {
+            assert!(!sign(&to_be_signed(&ours, &other)), "{other:?}");
+        }
+        assert!(
+            !sign(&to_be_signed(&authority(2), &wanted)),
+            "another authority's name"
+        );
+        assert!(!sign(b""));
+        let mut bytes = to_be_signed(&ours, &wanted);
+        bytes.push(0);
+        assert!(!sign(&bytes));
+    }
+
+    #[test]
+    fn given_terms_that_make_no_sense_when_issued_then_they_are_refused() {
+        for wrong in [
+            CertificateTerms {
+                valid_before_s: 1_000,
+                ..terms()
+            },
+            CertificateTerms {
+                valid_before_s: 999,
+                ..terms()
+            },
+            CertificateTerms {
+                key_id: String::new(),
+                ..terms()
+            },
+            CertificateTerms {
+                key_id: "a\nb".to_owned(),
+                ..terms()
+            },
+            CertificateTerms {
+                principal: String::new(),
+                ..terms()
+            },
+        ] {
+            assert!(
+                authority(1).issue(&wrong, &SystemEntropy).is_err(),
+                "{wrong:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_modulus_is_counted_in_bits() {
+        assert_eq!(modulus_bits(&[0x80; 384]), 3_072);
+        let mut short = [0xff; 384];
+        short[0] = 0x7f;
+        assert_eq!(modulus_bits(&short), 3_071);
+        assert_eq!(modulus_bits(&[]), 0);
+    }
+
+    proptest! {
+        /// VA-3, and security class A17
+        #[test]
+        fn a_certificate_names_exactly_the_principal_or_is_not_issued(principal in ".{0,20}") {
+            let wanted = CertificateTerms { principal: principal.clone(), ..terms() };
+            let is_dangerous = principal.is_empty()
+                || principal.chars().any(|c| {
+                    ",*/".contains(c) || c.is_whitespace() || c.is_control()
+                });
+            match authority(1).issue(&wanted, &SystemEntropy) {
+                Ok(certificate) => {
+                    prop_assert_eq!(certificate.valid_principals(), [principal]);
+                    prop_assert!(!is_dangerous);
+                }
+                Err(_) => prop_assert!(is_dangerous),
+            }
+        }
+    }
+}

@@ -180,7 +180,9 @@ impl KeyringRecord {
 pub struct RootKey(pub(crate) SymmetricKey);
 
 impl RootKey {
-    pub(crate) fn generate(entropy: &dyn Entropy) -> Self {
+    /// Draws a new root key.
+    #[must_use]
+    pub fn generate(entropy: &dyn Entropy) -> Self {
         Self(SymmetricKey::generate(entropy))
     }
 }

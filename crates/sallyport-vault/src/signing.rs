@@ -24,7 +24,10 @@ const SEED_BYTES: usize = 32;
 pub struct NotASigningKey;
 
 /// An Ed25519 key that signs.
-pub struct SigningKey(Ed25519KeyPair);
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    public_key: [u8; 32],
+}
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,22 +54,27 @@ impl SigningKey {
         if seed.expose_secret().len() != SEED_BYTES {
             return Err(NotASigningKey);
         }
-        Ed25519KeyPair::from_seed_unchecked(seed.expose_secret())
-            .map(Self)
-            .map_err(|_| NotASigningKey)
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed.expose_secret())
+            .map_err(|_| NotASigningKey)?;
+        let public_key = pair
+            .public_key()
+            .as_ref()
+            .try_into()
+            .map_err(|_| NotASigningKey)?;
+        Ok(Self { pair, public_key })
     }
 
     /// The public half: 32 bytes.
     #[must_use]
-    pub fn public_key(&self) -> [u8; 32] {
-        self.0.public_key().as_ref().try_into().unwrap_or_default()
+    pub const fn public_key(&self) -> [u8; 32] {
+        self.public_key
     }
 
     /// Signs: 64 bytes (RFC 8032). Should the library ever fail, the answer is empty, which no verifier
     /// takes for a signature.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0
+        self.pair
             .try_sign(message)
             .map(|signature| signature.as_ref().to_vec())
             .unwrap_or_default()

@@ -1,3 +1,5 @@
+//! The `shamir` seal as its callers see it: who unseals, which share is refused, what a share looks like.
+
 use proptest::prelude::*;
 use serde_json::json;
 

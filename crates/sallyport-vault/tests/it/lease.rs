@@ -1,0 +1,155 @@
+//! The flow of a lease, with a crash at every step.
+
+use std::time::Duration;
+
+use sallyport_core::{
+    id::{LeaseId, SessionId},
+    lease::{Lease, LeaseState},
+    time::Timestamp,
+};
+use sallyport_vault::{
+    engines,
+    lease::{LeaseError, LeaseStep, intend, issue, next_step, revoke},
+};
+use serde_json::json;
+
+use crate::fixture::{
+    NOW, after_s, context, lease_id, permit, permit_for, stored_secrets, unsealed_vault,
+};
+
+async fn issue_with(engine: &str, lease: &mut Lease, until: Timestamp) -> Result<(), LeaseError> {
+    let vault = unsealed_vault();
+    let secrets = stored_secrets(&vault, engines::by_kind("static").unwrap());
+    let settings = json!({});
+    assert_eq!(lease.engine, engine);
+    issue(lease, &permit(until), context(&vault, &settings, &secrets))
+        .await
+        .map(|_| ())
+}
+
+/// What control's job does with what is in the store, until nothing is left to do.
+async fn sweep_to_the_end(
+    lease: &mut Lease,
+    mut now: Timestamp,
+    is_session_over: bool,
+) -> Timestamp {
+    for _ in 0..100 {
+        match next_step(lease, is_session_over, now) {
+            LeaseStep::Done => return now,
+            LeaseStep::Wait(until) => {
+                assert!(until > now, "waiting must end");
+                now = until;
+            }
+            LeaseStep::BeginRevocation => lease.begin_revocation(now),
+            LeaseStep::Revoke => {
+                let _ = revoke(lease, now).await;
+            }
+        }
+    }
+    panic!("the sweep never ends: {lease:?}");
+}
+
+/// VA-4: first part. A crash after each commit leaves a lease that the sweep ends in time.
+#[tokio::test]
+async fn given_a_crash_at_each_step_when_swept_then_no_lease_outlives_its_grant() {
+    let until = after_s(600);
+    // After the intent, credential made or not: the store cannot tell, so it is revoked.
+    let mut intended = intend(lease_id(), &permit(until), "static", NOW);
+    let ended = sweep_to_the_end(&mut intended, NOW, false).await;
+    assert_eq!(intended.state, LeaseState::Revoked);
+    assert!(
+        ended <= after_s(60),
+        "an intent that led nowhere is noticed within a minute"
+    );
+
+    // After the credential was recorded.
+    let mut issued = intend(lease_id(), &permit(until), "static", NOW);
+    issue_with("static", &mut issued, until).await.unwrap();
+    let ended = sweep_to_the_end(&mut issued.clone(), NOW, false).await;
+    assert_eq!(ended, until);
+    assert_eq!(
+        sweep_to_the_end(&mut issued.clone(), NOW, true).await,
+        NOW,
+        "session over"
+    );
+
+    // After revocation began.
+    issued.begin_revocation(NOW);
+    assert_eq!(sweep_to_the_end(&mut issued, NOW, false).await, NOW);
+}
+
+/// VA-4: first part
+#[tokio::test]
+async fn given_an_engine_that_is_gone_when_revoked_then_it_is_tried_for_ever_with_back_off() {
+    let mut lease = intend(lease_id(), &permit(after_s(600)), "gone", NOW);
+    lease.begin_revocation(NOW);
+    let mut now = NOW;
+    for attempt in 1..40 {
+        assert_eq!(next_step(&lease, true, now), LeaseStep::Revoke);
+        let failed = revoke(&mut lease, now).await;
+        assert!(matches!(failed, Err(LeaseError::UnknownEngine { .. })));
+        assert_eq!(
+            (lease.state, lease.revoke_attempts),
+            (LeaseState::Revoking, attempt)
+        );
+        let LeaseStep::Wait(next) = next_step(&lease, true, now) else {
+            panic!("no back-off")
+        };
+        assert!((1..=300).contains(&next.since(now).as_secs()));
+        now = next;
+    }
+}
+
+/// VA-3: a permit opens its own session only.
+#[tokio::test]
+async fn given_a_permit_of_another_session_when_issued_then_it_is_refused() {
+    let until = after_s(600);
+    let mut lease = intend(lease_id(), &permit(until), "static", NOW);
+    let vault = unsealed_vault();
+    let other = permit_for(until, |terms| {
+        terms.session_id = SessionId::new(NOW, [0xdd; 10])
+    });
+    let refused = issue(&mut lease, &other, context(&vault, &json!({}), &[])).await;
+    assert!(matches!(refused, Err(LeaseError::OtherSession { .. })));
+    assert_eq!(lease.state, LeaseState::Intended);
+}
+
+/// VA-4: first part
+#[tokio::test]
+async fn given_a_lease_whose_revocation_began_when_issued_then_the_credential_is_dropped() {
+    let until = after_s(600);
+    let mut lease = intend(lease_id(), &permit(until), "static", NOW);
+    lease.begin_revocation(NOW);
+    let refused = issue_with("static", &mut lease, until).await;
+    assert!(matches!(refused, Err(LeaseError::Step(_))));
+    assert_eq!(lease.state, LeaseState::Revoking);
+}
+
+#[tokio::test]
+async fn given_a_failed_issue_when_swept_then_the_intent_ends() {
+    let until = after_s(600);
+    let mut lease = intend(lease_id(), &permit(until), "static", NOW);
+    let vault = unsealed_vault();
+    let refused = issue(&mut lease, &permit(until), context(&vault, &json!({}), &[])).await;
+    assert!(matches!(refused, Err(LeaseError::Engine { .. })));
+    assert_eq!(
+        next_step(&lease, false, NOW.plus(Duration::from_secs(59))),
+        LeaseStep::Wait(after_s(60))
+    );
+    assert_eq!(
+        next_step(&lease, false, after_s(60)),
+        LeaseStep::BeginRevocation
+    );
+}
+
+#[test]
+fn given_a_permit_when_intended_then_the_lease_is_bound_to_what_it_says() {
+    let permit = permit(after_s(600));
+    let terms = permit.terms();
+    let lease = intend(LeaseId::new(NOW, [1; 10]), &permit, "ssh_ca", NOW);
+    assert_eq!(lease.grant_id, terms.grant_id);
+    assert_eq!(lease.session_id, terms.session_id);
+    assert_eq!(lease.account_id, terms.question.account.id);
+    assert_eq!(lease.expires_at, terms.expires_at);
+    assert_eq!((lease.state, lease.handle), (LeaseState::Intended, None));
+}
