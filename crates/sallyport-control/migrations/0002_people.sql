@@ -65,9 +65,25 @@ CREATE TABLE ssh_key (
 );
 CREATE INDEX ssh_key_person ON ssh_key (person_id, id);
 
--- Failures in a row, per SHA-256 of the canonical name, so that a table of typed passwords never arises.
+-- Certificates issued at sign-in. One that is not here proves nothing, whoever signed it. `serial` is
+-- text because it has 64 bits without a sign.
+CREATE TABLE ssh_certificate (
+    serial TEXT PRIMARY KEY,
+    person_id TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    token_hash BYTEA NOT NULL,
+    strength TEXT NOT NULL,
+    authenticated_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX ssh_certificate_person ON ssh_certificate (person_id);
+CREATE INDEX ssh_certificate_sign_in ON ssh_certificate (token_hash);
+
+-- Attempts in a row that have not succeeded, per SHA-256 of the canonical name, so that a table of what
+-- people typed into the wrong field never arises.
 CREATE TABLE sign_in_failure (
     name_hash BYTEA PRIMARY KEY,
     failures BIGINT NOT NULL,
+    last_at BIGINT NOT NULL,
     locked_until BIGINT NOT NULL
 );

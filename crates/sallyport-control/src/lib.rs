@@ -9,9 +9,19 @@
 
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod audit;
 pub mod authn;
+pub mod broker;
 pub mod config;
 pub mod directory;
+pub mod inventory;
 pub mod kernel;
+pub mod lock;
+pub mod notify;
+pub mod policy;
 pub mod routes;
+mod run;
+pub mod secret;
+
+pub use run::{Announcement, RunError, run};

@@ -40,7 +40,7 @@ pub struct TargetView {
     pub accounts: Vec<String>,
 }
 
-/// An account, as created (`POST /v1/targets/{target}/accounts`), replaced (`PUT …/{account}`), applied
+/// An account, as created (`POST /v1/accounts`), replaced (`PUT /v1/accounts/{account@target}`), applied
 /// and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -48,7 +48,7 @@ pub struct Unseal {
     pub share: Sensitive,
 }
 
-/// `PUT /v1/targets/{target}/accounts/{account}/secret`: stores what the engine needs; never read back.
+/// `PUT /v1/accounts/{account@target}/secret`: stores what the engine needs; never read back.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WriteSecret {

@@ -1,28 +1,67 @@
 //! Proving who somebody is: enrolment, sign-in, tokens, SSH keys, one-time codes, the lock-out.
 //!
-//! The HTTP guard asks [`caller_of_bearer`]; the broker asks the `prove_…` functions for gateways.
+//! The HTTP guard asks [`caller_of_bearer`]; the broker asks the `prove_…` functions for gateways and
+//! names the result with [`proof`].
 //!
-//! INVARIANT: secrets are stored as hashes only, codes are consumed in the transaction that records
-//! their use, and one counter per name counts failures over all doors.
+//! INVARIANT: secrets are stored as hashes or sealed, codes are consumed in the transaction that records
+//! their use, and one counter per name counts attempts over all doors.
 //!
 //! Not here: what a proven person may do (`sallyport_core::authz`), who they are ([`crate::directory`]).
 
+mod api;
+mod authority;
 mod bearer;
+mod enrolment;
+mod factor;
+mod gateway;
+pub mod jobs;
+mod password;
+mod proof;
+mod sign_in;
+mod ssh_key;
 mod store;
+mod throttle;
+mod token;
+mod totp;
 
-pub use bearer::{BearerError, caller_of_bearer};
-
-use crate::{
-    config::SignInRules,
-    kernel::data_directory::{DataDirectory, DataDirectoryError},
+pub use api::routes;
+pub use authority::{
+    adopt_user_authority, release_user_authority, trust_user_authority, user_authorities,
 };
+pub use bearer::{BearerError, caller_of_bearer};
+pub use enrolment::{EnrolError, Enrolled, enrol, first_owner_code, is_first_owner_code};
+pub use gateway::{proof, prove_password, prove_ssh_certificate, prove_ssh_key};
+pub use sign_in::{SignInError, SignedIn, sign_in, sign_out};
+
+pub(crate) use enrolment::issue as issue_enrolment_code;
+pub(crate) use sign_in::end_for_person;
+
+use crate::kernel::data_directory::{DataDirectory, DataDirectoryError};
+
+/// Key file of the secrets of one-time codes. Not in the vault, because people sign in to unseal it.
+const ONE_TIME_KEY: &str = "authn/one-time.key";
 
 /// What the doors share and nothing else may touch.
 #[derive(Debug)]
-pub(crate) struct Doors {}
+pub(crate) struct Doors {
+    authority: authority::UserAuthority,
+    passwords: password::Passwords,
+    proofs: proof::Proofs,
+    seal: totp::OneTimeSeal,
+}
 
 impl Doors {
-    pub(crate) fn open(_: &DataDirectory, _: &SignInRules) -> Result<Self, DataDirectoryError> {
-        Ok(Self {})
+    pub(crate) fn open(directory: &DataDirectory) -> Result<Self, DataDirectoryError> {
+        let key = directory.key(ONE_TIME_KEY)?;
+        let seal = totp::OneTimeSeal::new(&key).map_err(|_| DataDirectoryError::Damaged {
+            path: directory.path(ONE_TIME_KEY),
+            problem: "it cannot be used as a key",
+        })?;
+        Ok(Self {
+            authority: authority::UserAuthority::default(),
+            passwords: password::Passwords::new(),
+            proofs: proof::Proofs::default(),
+            seal,
+        })
     }
 }

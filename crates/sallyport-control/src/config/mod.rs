@@ -6,17 +6,21 @@
 //! INVARIANT: an unknown key is refused, and no secret stands in the file: secrets are named by the
 //! path of the file that holds them.
 
+mod gateway;
 mod listen;
 pub(crate) mod seconds;
 mod sign_in;
 mod store;
+mod vault;
 mod webhook;
 
 use serde::Deserialize;
 
+pub use gateway::GatewayDoor;
 pub use listen::Listen;
 pub use sign_in::SignInRules;
 pub use store::StoreSettings;
+pub use vault::VaultSettings;
 pub use webhook::Webhook;
 
 /// Everything an operator can set about the control plane.
@@ -29,6 +33,10 @@ pub struct ControlConfig {
     pub store: StoreSettings,
     /// How long codes and tokens live, and when a name is locked.
     pub sign_in: SignInRules,
+    /// How the vault is unsealed at start.
+    pub vault: VaultSettings,
+    /// Where gateways of this machine meet the control plane.
+    pub gateway: GatewayDoor,
     /// Who is told at once of what cannot wait.
     pub webhook: Option<Webhook>,
 }
@@ -69,6 +77,9 @@ impl ControlConfig {
     /// [`ConfigError::Bounds`] for the first value outside.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.listen.check()?;
+        if let Some(webhook) = &self.webhook {
+            webhook.check()?;
+        }
         self.sign_in.check()
     }
 }

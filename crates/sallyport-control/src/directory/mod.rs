@@ -3,9 +3,16 @@
 //! Other slices read a person with [`person_by_id`] and [`person_by_name`]; what proves that somebody is
 //! that person is in [`crate::authn`].
 //!
-//! INVARIANT: nobody gives a role that they do not hold, and there is always an enabled owner.
+//! INVARIANT: nobody gives a role above their own, and there is always an enabled, enrolled owner once
+//! there was one.
 
+mod api;
 mod group;
 mod store;
+mod workflow;
 
-pub use store::{person_by_id, person_by_name};
+pub use api::routes;
+pub use store::{has_people, person_by_id, person_by_name};
+pub use workflow::{DirectoryError, view_of};
+
+pub(crate) use workflow::create_person;

@@ -59,6 +59,12 @@ impl Caller {
         is_in_scope && is_admin_permitted(action, &roles)
     }
 
+    /// Whether this is a sign-in and no API token: what changes who somebody is needs that.
+    #[must_use]
+    pub const fn is_signed_in(&self) -> bool {
+        matches!(self.bearer, Bearer::SignIn { .. })
+    }
+
     /// The person as the actor of a transaction.
     #[must_use]
     pub fn actor(&self) -> Actor {

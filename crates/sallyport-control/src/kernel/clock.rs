@@ -19,7 +19,7 @@ pub trait RatchetClock: Clock {
 }
 
 /// The system's clock with a ratchet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SystemClock {
     latest_ms: AtomicI64,
 }

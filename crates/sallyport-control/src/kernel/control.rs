@@ -11,7 +11,10 @@ use super::{
     data_directory::{DataDirectory, DataDirectoryError},
     database::{Database, StoreError, StoreLocation},
 };
-use crate::{authn, config::ControlConfig};
+use sallyport_vault::{SystemEntropy, Vault};
+
+use super::changes::Changes;
+use crate::{audit, authn, broker, config::ControlConfig, policy, secret};
 
 /// The running control plane.
 #[derive(Clone)]
@@ -23,6 +26,11 @@ struct Parts {
     directory: DataDirectory,
     db: Database,
     doors: authn::Doors,
+    vault: Vault,
+    policies: policy::Current,
+    live: broker::Live,
+    changes: Changes,
+    log: audit::Log,
 }
 
 impl fmt::Debug for Control {
@@ -40,6 +48,12 @@ pub enum OpenError {
     /// The store cannot be used.
     #[error("open the store")]
     Store(#[source] StoreError),
+    /// The key of the audit log cannot be used.
+    #[error("open the audit log")]
+    Log(#[source] audit::IntegrateError),
+    /// The policies in force cannot be read, so nothing could be decided.
+    #[error("load the policies in force")]
+    Policies(#[source] policy::workflow::PolicyChangeError),
 }
 
 impl Control {
@@ -66,14 +80,28 @@ impl Control {
             .await
             .map_err(OpenError::Store)?;
         clock.raise(db.last_recorded().await.map_err(OpenError::Store)?);
-        let doors =
-            authn::Doors::open(&directory, &config.sign_in).map_err(OpenError::DataDirectory)?;
+        let bundle = policy::workflow::load(&db, &*clock)
+            .await
+            .map_err(OpenError::Policies)?;
+        let mut reader = db.read().await.map_err(OpenError::Store)?;
+        let keyring = secret::keyring_record(&mut reader)
+            .await
+            .map_err(OpenError::Store)?;
+        drop(reader);
+        let log = audit::Log::open(&directory, clock.now()).map_err(OpenError::Log)?;
+        let vault = Vault::new(Arc::new(SystemEntropy), keyring);
+        let doors = authn::Doors::open(&directory).map_err(OpenError::DataDirectory)?;
         Ok(Self(Arc::new(Parts {
             config,
             clock,
             directory,
             db,
             doors,
+            vault,
+            policies: policy::Current::new(bundle),
+            live: broker::Live::default(),
+            changes: Changes::default(),
+            log,
         })))
     }
 
@@ -105,6 +133,36 @@ impl Control {
     #[must_use]
     pub fn db(&self) -> &Database {
         &self.0.db
+    }
+
+    /// The vault.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    /// The policies in force.
+    #[must_use]
+    pub fn policies(&self) -> &policy::Current {
+        &self.0.policies
+    }
+
+    /// The gateways connected right now.
+    #[must_use]
+    pub fn live(&self) -> &broker::Live {
+        &self.0.live
+    }
+
+    /// What changed, for those who wait.
+    #[must_use]
+    pub fn changes(&self) -> &Changes {
+        &self.0.changes
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn log(&self) -> &audit::Log {
+        &self.0.log
     }
 
     /// What the doors share: password work, proofs in memory, the key of one-time-code secrets.

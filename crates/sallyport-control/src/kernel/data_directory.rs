@@ -186,6 +186,17 @@ impl DataDirectory {
         write_whole(&path, text.as_bytes(), 0o600)
     }
 
+    /// The secret bytes in a file that an operator named, up to 64 KiB.
+    ///
+    /// # Errors
+    /// [`DataDirectoryError`] when it cannot be read or others can read it.
+    pub(crate) fn read_secret_file(
+        &self,
+        path: &Path,
+    ) -> Result<Zeroizing<Vec<u8>>, DataDirectoryError> {
+        read_secret(path)
+    }
+
     /// Reads a PostgreSQL URL from the file an operator named.
     ///
     /// # Errors

@@ -10,6 +10,9 @@ use super::{
 const MIGRATIONS: &[(&str, &str)] = &[
     ("audit", include_str!("../../migrations/0001_audit.sql")),
     ("people", include_str!("../../migrations/0002_people.sql")),
+    ("access", include_str!("../../migrations/0003_access.sql")),
+    ("vault", include_str!("../../migrations/0004_vault.sql")),
+    ("notice", include_str!("../../migrations/0005_notice.sql")),
 ];
 
 /// Applies what is missing.

@@ -3,16 +3,21 @@
 //! Not here: anything that knows what a request or a session is.
 
 pub mod caller;
+pub mod changes;
 pub mod clock;
 pub mod control;
 pub mod data_directory;
 pub mod database;
 pub mod extract;
+pub mod health;
 pub mod http;
 pub mod ids;
+pub mod listener;
 pub mod migration;
+pub mod page;
 pub mod problem;
 pub mod statement;
 pub mod task;
+pub mod tls;
 pub mod transaction;
 mod writer;

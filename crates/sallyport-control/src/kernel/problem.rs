@@ -30,6 +30,10 @@ pub enum Fault {
     },
     /// No proof of who asks, or one that is unknown, expired or revoked: 401.
     Unauthenticated,
+    /// A proof was offered and is wrong: 401.
+    Unproven,
+    /// An API token was used for what takes a sign-in: 403.
+    NeedsSignIn,
     /// The caller's roles, or the scopes of its token, do not allow the action: 403.
     MissingRight(AdminAction),
     /// A rule refuses: 403, or 429 and 503 where the reason says so.
@@ -40,6 +44,11 @@ pub enum Fault {
         unmet: Vec<String>,
         /// Id to name when asking about it.
         reference: Option<String>,
+    },
+    /// Not yet: something is missing: 403.
+    Challenged {
+        /// What is missing, one line each.
+        unmet: Vec<String>,
     },
     /// There is none, or none that the caller may know of: 404.
     NotFound {
@@ -53,7 +62,9 @@ pub enum Fault {
         /// What to do about it, one line.
         remedy: &'static str,
     },
-    /// Try again later: 503.
+    /// Too many ask at once: 503.
+    Busy,
+    /// Ours, and it may pass: 503.
     Unavailable,
     /// Ours: 500.
     Bug,
@@ -174,8 +185,8 @@ impl IntoResponse for HttpProblem {
     }
 }
 
-/// An error with all its causes, one line.
-struct Chain<'a>(&'a dyn Error);
+/// An error with all its causes, one line: for logs, and for those who may read about a file.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,6 +226,18 @@ fn problem(fault: Fault) -> Problem {
             "there is no proof of who you are, or it has ended".to_owned(),
             "sign in: `sallyport login`",
         ),
+        Fault::Unproven => plain(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "name, password or code is wrong".to_owned(),
+            "try again with the next code; every code works once",
+        ),
+        Fault::NeedsSignIn => plain(
+            StatusCode::FORBIDDEN,
+            Reason::AuthenticationTooWeak.code(),
+            "this takes a sign-in; an API token is not enough".to_owned(),
+            "sign in: `sallyport login`",
+        ),
         Fault::MissingRight(action) => plain(
             StatusCode::FORBIDDEN,
             "missing-right",
@@ -238,6 +261,15 @@ fn problem(fault: Fault) -> Problem {
                 reason.remedy(),
             )
         },
+        Fault::Challenged { unmet } => Problem {
+            unmet,
+            ..plain(
+                StatusCode::FORBIDDEN,
+                "challenged",
+                "something is still missing".to_owned(),
+                "add what is listed and ask again",
+            )
+        },
         Fault::NotFound { noun } => plain(
             StatusCode::NOT_FOUND,
             "not-found",
@@ -245,6 +277,12 @@ fn problem(fault: Fault) -> Problem {
             "check the spelling",
         ),
         Fault::Conflict { title, remedy } => plain(StatusCode::CONFLICT, "conflict", title, remedy),
+        Fault::Busy => plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "too many people are at the door".to_owned(),
+            "try again in a moment",
+        ),
         Fault::Unavailable => plain(
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",

@@ -175,6 +175,11 @@ impl Row {
         column!(self, column, Vec<u8>)
     }
 
+    /// Bytes that may be null.
+    pub fn bytes_or_null(&self, column: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        column!(self, column, Option<Vec<u8>>)
+    }
+
     /// A point in time.
     pub fn time(&self, column: &str) -> Result<Timestamp, StoreError> {
         self.int(column).map(Timestamp::from_unix_ms)

@@ -36,3 +36,20 @@ pub async fn run<T: Send + 'static>(
     });
     result.await.ok()
 }
+
+/// Runs blocking work on a thread of its own. `None` when it panicked; that is logged and counted.
+pub async fn blocking<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Some(done),
+        Err(error) => {
+            if error.is_panic() {
+                metrics::counter!("sallyport_panics_total", "task" => name).increment(1);
+                tracing::error!(task = name, "blocking work panicked");
+            }
+            None
+        }
+    }
+}

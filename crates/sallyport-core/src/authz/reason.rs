@@ -94,6 +94,10 @@ reasons! {
     VaultSealed "vault-sealed"
         "the vault is sealed, so no credential can be used"
         "an operator must unseal it: `sallyport operator unseal`";
+    /// The account's credential cannot be made or opened.
+    CredentialUnavailable "credential-unavailable"
+        "no credential could be made for this account"
+        "tell your operators: the account's secret is missing or its engine fails";
     /// The target cannot be reached.
     TargetUnreachable "target-unreachable"
         "the target could not be reached or refused the credential"

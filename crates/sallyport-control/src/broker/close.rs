@@ -1,0 +1,416 @@
+//! Ending sessions: by a person, a grant's end, a lock, a disabled person, or because they are over;
+//! and what a gateway reports while they run.
+//!
+//! INVARIANT: the record of an end is durable before the push that makes it happen, and a gateway that
+//! was away compares its live sessions when it is back, so no end is lost.
+
+use sallyport_api::gateway::{Anchor, OperationBatch, SessionClosed};
+use sallyport_core::{
+    event::{Actor, Event, EventName, Events},
+    id::{AccountId, GatewayId, GrantId, PersonId, SessionId, TargetId},
+    lock::LockScope,
+    principal::Person,
+    session::{EndReason, OperationRecord},
+};
+
+use super::{lease, store};
+use crate::{
+    access::workflow::AccessError,
+    kernel::{control::Control, database::StoreError, transaction::Transaction},
+};
+
+/// Ends one session at somebody's word. The owner of the session may; others need the right, which the
+/// route checked.
+///
+/// # Errors
+/// [`AccessError::NotFound`] or [`AccessError::Ended`].
+pub async fn end_session(
+    control: &Control,
+    by: &Person,
+    may_end_any: bool,
+    session_id: &SessionId,
+    comment: &str,
+) -> Result<(), AccessError> {
+    let mut tx = control.db().begin(Actor::Person(by.id.clone())).await?;
+    let session = store::session_by_id(&mut tx, session_id)
+        .await?
+        .ok_or(AccessError::NotFound { noun: "session" })?;
+    if !may_end_any && session.person_id != by.id {
+        return Err(AccessError::NotFound { noun: "session" });
+    }
+    if !session.is_live {
+        return Err(AccessError::Ended);
+    }
+    lease::begin_revocation_of_session(&mut tx, session_id, control.now()).await?;
+    let event = Event::new(EventName::SessionEndRequested, session_id)
+        .with("reason", EndReason::EndedByOperator)
+        .with("comment", comment);
+    tx.commit(Events::one(event)).await?;
+    control.live().end_session(
+        &session.gateway_id,
+        session_id,
+        EndReason::EndedByOperator,
+        comment,
+    );
+    Ok(())
+}
+
+/// Ends every live session under a grant. The grant's end is on record already.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end_for_grant(
+    control: &Control,
+    grant_id: &GrantId,
+    reason: EndReason,
+    comment: &str,
+) -> Result<(), StoreError> {
+    let mut reader = control.db().read().await?;
+    for session in store::live_sessions_of_grant(&mut reader, grant_id).await? {
+        control
+            .live()
+            .end_session(&session.gateway_id, &session.id, reason, comment);
+    }
+    Ok(())
+}
+
+/// Ends every live session of a person. Their disabling is on record already.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end_for_person(
+    control: &Control,
+    person_id: &PersonId,
+    reason: EndReason,
+) -> Result<(), StoreError> {
+    end_where(control, &LockScope::Person(person_id.clone()), reason, "").await
+}
+
+/// Ends every live session a lock stops. The lock is on record already.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn end_for_lock(
+    control: &Control,
+    scope: &LockScope,
+    comment: &str,
+) -> Result<(), StoreError> {
+    end_where(control, scope, EndReason::Locked, comment).await
+}
+
+async fn end_where(
+    control: &Control,
+    scope: &LockScope,
+    reason: EndReason,
+    comment: &str,
+) -> Result<(), StoreError> {
+    let mut reader = control.db().read().await?;
+    for session in store::live_sessions(&mut reader).await? {
+        let is_meant = match scope {
+            LockScope::Person(id) => *id == session.person_id,
+            LockScope::Account(id) => id.as_str() == session.account_id,
+            LockScope::Target(id) => id.as_str() == session.target_id,
+            LockScope::Everything => true,
+        };
+        if is_meant {
+            control
+                .live()
+                .end_session(&session.gateway_id, &session.id, reason, comment);
+        }
+    }
+    Ok(())
+}
+
+/// Why a gateway's report was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The session is unknown or another gateway's.
+    #[error("session `{session_id}` is not this gateway's")]
+    NotYours {
+        /// The session.
+        session_id: SessionId,
+    },
+    /// Records are missing before these.
+    #[error("operations of session `{session_id}` begin at {first}, expected {expected}")]
+    Gap {
+        /// The session.
+        session_id: SessionId,
+        /// First number given.
+        first: u64,
+        /// First number expected.
+        expected: u64,
+    },
+    /// The store failed.
+    #[error("reach the store")]
+    Store(#[from] StoreError),
+}
+
+/// Stores a gateway's evidence of operations. Repeats are harmless.
+///
+/// # Errors
+/// [`ReportError`].
+pub async fn record_operations(
+    control: &Control,
+    gateway_id: &GatewayId,
+    batch: OperationBatch,
+) -> Result<(), ReportError> {
+    let mut tx = control
+        .db()
+        .begin(Actor::Gateway(gateway_id.clone()))
+        .await?;
+    let session = own_session(&mut tx, gateway_id, &batch.session_id).await?;
+    if batch.first > session.operations {
+        return Err(ReportError::Gap {
+            session_id: batch.session_id,
+            first: batch.first,
+            expected: session.operations,
+        });
+    }
+    let known =
+        usize::try_from(session.operations.saturating_sub(batch.first)).unwrap_or(usize::MAX);
+    let fresh: Vec<OperationRecord> = batch.records.into_iter().skip(known).collect();
+    let mut events = fresh
+        .iter()
+        .map(|record| operation_event(&session, record))
+        .collect::<Vec<_>>()
+        .into_iter();
+    let Some(first) = events.next() else {
+        return Ok(());
+    };
+    store::append_operations(&mut tx, &session.id, session.operations, &fresh).await?;
+    tx.commit(Events::one(first).and_all(events)).await?;
+    for record in &fresh {
+        metrics::counter!(
+            "sallyport_operations_total",
+            "kind" => record.operation.kind.as_str(),
+            "outcome" => if record.reason.is_some() { "refused" } else { "run" },
+        )
+        .increment(1);
+    }
+    Ok(())
+}
+
+fn operation_event(session: &store::SessionRow, record: &OperationRecord) -> Event {
+    Event::new(EventName::OperationRecorded, &record.id)
+        .with("session_id", &session.id)
+        .with("person_id", &session.person_id)
+        .with("channel", record.channel)
+        .with("kind", record.operation.kind)
+        .with("detail", &record.operation.detail)
+        .with("outcome", record.outcome)
+        .with("reason", &record.reason)
+        .with("exit_status", record.exit_status)
+        .with("size_bytes", record.size_bytes)
+        .with("sha256", &record.sha256)
+        .with("started_at", record.started_at)
+        .with("ended_at", record.ended_at)
+}
+
+async fn own_session(
+    tx: &mut Transaction,
+    gateway_id: &GatewayId,
+    session_id: &SessionId,
+) -> Result<store::SessionRow, ReportError> {
+    store::session_by_id(tx, session_id)
+        .await?
+        .filter(|session| session.gateway_id == *gateway_id)
+        .ok_or_else(|| ReportError::NotYours {
+            session_id: session_id.clone(),
+        })
+}
+
+/// Anchors how far a recording is durable.
+///
+/// # Errors
+/// [`ReportError`].
+pub async fn anchor_recording(
+    control: &Control,
+    gateway_id: &GatewayId,
+    anchor: &Anchor,
+) -> Result<(), ReportError> {
+    let mut tx = control
+        .db()
+        .begin(Actor::Gateway(gateway_id.clone()))
+        .await?;
+    let session = own_session(&mut tx, gateway_id, &anchor.session_id).await?;
+    if session.recording_id != anchor.recording_id {
+        return Err(ReportError::NotYours {
+            session_id: anchor.session_id.clone(),
+        });
+    }
+    let Some(mut recording) = store::recording_by_id(&mut tx, &anchor.recording_id).await? else {
+        return Err(ReportError::NotYours {
+            session_id: anchor.session_id.clone(),
+        });
+    };
+    if anchor.chunks <= recording.chunks || recording.state != "live" {
+        return Ok(());
+    }
+    apply(&mut recording, anchor);
+    store::update_recording(&mut tx, &recording).await?;
+    tx.commit(Events::one(anchor_event(
+        EventName::RecordingAnchored,
+        anchor,
+    )))
+    .await?;
+    Ok(())
+}
+
+fn apply(recording: &mut store::RecordingRow, anchor: &Anchor) {
+    recording.chunks = anchor.chunks;
+    recording.size_bytes = anchor.size_bytes;
+    recording.chain.clone_from(&anchor.chain);
+}
+
+fn anchor_event(name: EventName, anchor: &Anchor) -> Event {
+    Event::new(name, &anchor.recording_id)
+        .with("session_id", &anchor.session_id)
+        .with("chunks", anchor.chunks)
+        .with("chain", &anchor.chain)
+        .with("size_bytes", anchor.size_bytes)
+}
+
+/// Writes down that a session is over, and sees its credential off. Repeats are harmless.
+///
+/// # Errors
+/// [`ReportError`].
+pub async fn close_session(
+    control: &Control,
+    gateway_id: &GatewayId,
+    closed: &SessionClosed,
+) -> Result<(), ReportError> {
+    let now = control.now();
+    let mut tx = control
+        .db()
+        .begin(Actor::Gateway(gateway_id.clone()))
+        .await?;
+    let session = own_session(&mut tx, gateway_id, &closed.session_id).await?;
+    if !session.is_live {
+        return Ok(());
+    }
+    store::end_session(
+        &mut tx,
+        &session.id,
+        closed.reason,
+        now,
+        closed.bytes_up,
+        closed.bytes_down,
+    )
+    .await?;
+    lease::begin_revocation_of_session(&mut tx, &session.id, now).await?;
+    let mut events = vec![];
+    if let Some(mut recording) = store::recording_by_id(&mut tx, &session.recording_id).await? {
+        if let Some(anchor) = &closed.recording {
+            apply(&mut recording, anchor);
+        }
+        let is_complete = closed.is_recording_complete && closed.recording.is_some();
+        recording.state = if is_complete { "complete" } else { "cut_off" }.to_owned();
+        let name = if is_complete {
+            EventName::RecordingCompleted
+        } else {
+            EventName::RecordingCutOff
+        };
+        store::update_recording(&mut tx, &recording).await?;
+        events.push(
+            Event::new(name, &recording.id)
+                .with("session_id", &session.id)
+                .with("chunks", recording.chunks)
+                .with("chain", &recording.chain)
+                .with("size_bytes", recording.size_bytes),
+        );
+    }
+    let ended = Event::new(EventName::SessionEnded, &session.id)
+        .with("reason", closed.reason)
+        .with("person_id", &session.person_id)
+        .with("grant_id", &session.grant_id)
+        .with("bytes_up", closed.bytes_up)
+        .with("bytes_down", closed.bytes_down);
+    tx.commit(Events::one(ended).and_all(events)).await?;
+    metrics::counter!("sallyport_sessions_ended_total", "reason" => closed.reason.as_str())
+        .increment(1);
+    control.changes().touch();
+    Ok(())
+}
+
+/// Of the sessions a gateway reports alive, those that must end; and of those the store holds alive on
+/// it but it no longer has, writes down that they are over.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn reconcile(
+    control: &Control,
+    gateway_id: &GatewayId,
+    reported: &[SessionId],
+) -> Result<Vec<(SessionId, EndReason)>, StoreError> {
+    let now = control.now();
+    let mut reader = control.db().read().await?;
+    let stored: Vec<store::SessionRow> = store::live_sessions(&mut reader)
+        .await?
+        .into_iter()
+        .filter(|session| session.gateway_id == *gateway_id)
+        .collect();
+    let locks = crate::lock::in_force(&mut reader, now).await?;
+    let mut end_now = Vec::new();
+    for id in reported {
+        let Some(session) = stored.iter().find(|session| session.id == *id) else {
+            end_now.push((id.clone(), EndReason::EndedByOperator));
+            continue;
+        };
+        if let Some(reason) = must_end(&mut reader, session, &locks, now).await? {
+            end_now.push((id.clone(), reason));
+        }
+    }
+    drop(reader);
+    for session in stored
+        .iter()
+        .filter(|session| !reported.contains(&session.id))
+    {
+        let closed = SessionClosed {
+            session_id: session.id.clone(),
+            reason: EndReason::GatewayStopped,
+            bytes_up: 0,
+            bytes_down: 0,
+            recording: None,
+            is_recording_complete: false,
+        };
+        if let Err(error) = close_session(control, gateway_id, &closed).await {
+            tracing::error!(session_id = %session.id, error = &error as &dyn std::error::Error, "could not write down a lost session");
+        }
+    }
+    Ok(end_now)
+}
+
+async fn must_end(
+    sql: &mut dyn crate::kernel::statement::Sql,
+    session: &store::SessionRow,
+    locks: &[sallyport_core::lock::Lock],
+    now: sallyport_core::time::Timestamp,
+) -> Result<Option<EndReason>, StoreError> {
+    let (Ok(account_id), Ok(target_id)) = (
+        session.account_id.parse::<AccountId>(),
+        session.target_id.parse::<TargetId>(),
+    ) else {
+        return Ok(Some(EndReason::PolicyChanged));
+    };
+    if locks
+        .iter()
+        .any(|lock| lock.stops(&session.person_id, &account_id, &target_id, now))
+    {
+        return Ok(Some(EndReason::Locked));
+    }
+    let person = crate::directory::person_by_id(sql, &session.person_id).await?;
+    if !person.is_some_and(|person| person.is_enabled) {
+        return Ok(Some(EndReason::PersonDisabled));
+    }
+    Ok(
+        match crate::access::grant_by_id(sql, &session.grant_id).await? {
+            Some(grant) if grant.is_live(now) => None,
+            Some(grant) => Some(
+                grant
+                    .ended
+                    .map_or(EndReason::GrantExpired, |(_, reason)| reason),
+            ),
+            None => Some(EndReason::GrantEnded),
+        },
+    )
+}
