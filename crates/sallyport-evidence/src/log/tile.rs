@@ -10,7 +10,7 @@
 use std::fmt;
 use std::io;
 
-use super::tree::{Frontier, HASH_SIZE, NodeAddress, TreeHash, join_subtrees};
+use super::tree::{Frontier, HASH_SIZE, NodeAddress, TreeHash, cover, join_subtrees};
 
 /// Levels of the tree that one tile spans.
 pub const TILE_HEIGHT: u32 = 8;
@@ -125,6 +125,37 @@ impl TileBuilder {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Goes on with a tree of `size` leaves whose tiles are stored, reading some tiles per level. What
+    /// was stored is not proven by this: compare [`Frontier::root`] with a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`TileError`] when a tile is missing or cannot be read.
+    pub fn resume(source: &dyn NodeSource, size: u64) -> Result<Self, TileError> {
+        let mut nodes = NodeReader::new(source, size);
+        let subtrees = cover(0, size)
+            .into_iter()
+            .map(|address| nodes.node(address))
+            .collect::<Result<_, _>>()?;
+        let unfinished = (0..levels(size))
+            .map(|level| {
+                let last = nodes_at(level, size)
+                    .checked_sub(1)
+                    .and_then(|last| TileAddress::holding(level, last, size))
+                    .filter(|address| !address.is_full());
+                let Some(address) = last else {
+                    return Ok(Vec::new());
+                };
+                let hashes = nodes.tile_holding(level, address.number * TILE_WIDTH)?;
+                Ok(hashes.iter().flat_map(|hash| *hash.as_bytes()).collect())
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            frontier: Frontier::of_subtrees(size, subtrees),
+            unfinished,
+        })
     }
 
     /// The tree so far.
@@ -326,7 +357,7 @@ impl<'a> NodeReader<'a> {
     ///
     /// As [`NodeReader::tile_holding`].
     pub fn range_root(&mut self, from: u64, to: u64) -> Result<TreeHash, TileError> {
-        let subtrees: Vec<TreeHash> = super::tree::cover(from, to)
+        let subtrees: Vec<TreeHash> = cover(from, to)
             .into_iter()
             .map(|address| self.node(address))
             .collect::<Result<_, _>>()?;
@@ -439,6 +470,31 @@ pub(crate) mod tests {
             paths(65_536).last().map(String::as_str),
             Some("tile/2/000.p/1")
         );
+    }
+
+    #[test]
+    fn given_stored_tiles_when_a_tree_is_resumed_then_it_grows_as_if_it_had_never_stopped() {
+        for size in [0, 1, 255, 256, 257, 511, 512, 65_535, 65_536, 65_537] {
+            let (source, frontier) = tree(size);
+            let mut resumed = TileBuilder::resume(&source, size).unwrap();
+            assert_eq!(resumed.frontier(), &frontier, "{size}");
+
+            let (later, later_frontier) = tree(size + 600);
+            let mut tiles = source.0.clone();
+            for index in size..size + 600 {
+                for tile in resumed.append(leaf(index)) {
+                    tiles.insert(tile.address.to_string(), tile.bytes);
+                }
+            }
+            assert_eq!(resumed.frontier(), &later_frontier, "{size}");
+            for tile in resumed.partial() {
+                tiles.insert(tile.address.to_string(), tile.bytes);
+            }
+            // Partial tiles of the earlier size are left over; all of the later are as they should be.
+            for (path, bytes) in &later.0 {
+                assert_eq!(tiles.get(path), Some(bytes), "{size}: {path}");
+            }
+        }
     }
 
     #[test]

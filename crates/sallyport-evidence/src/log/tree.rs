@@ -123,6 +123,12 @@ impl Frontier {
         Self::default()
     }
 
+    /// The frontier of a tree of `size` leaves whose complete subtrees, as [`cover`] lists them, have
+    /// the roots `subtrees`.
+    pub(crate) const fn of_subtrees(size: u64, subtrees: Vec<TreeHash>) -> Self {
+        Self { size, subtrees }
+    }
+
     /// Number of leaves.
     #[must_use]
     pub const fn size(&self) -> u64 {
