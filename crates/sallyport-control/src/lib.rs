@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod apply;
 pub mod audit;
 pub mod authn;
 pub mod broker;
@@ -20,6 +21,7 @@ pub mod kernel;
 pub mod lock;
 pub mod notify;
 pub mod policy;
+pub mod recording;
 pub mod routes;
 mod run;
 pub mod secret;

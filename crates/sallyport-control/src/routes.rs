@@ -1,7 +1,8 @@
 //! The routes of every slice, one line each.
 
 use crate::{
-    access, audit, authn, broker, directory, inventory, kernel::http::Routes, lock, policy, secret,
+    access, apply, audit, authn, broker, directory, inventory, kernel::http::Routes, lock, policy,
+    recording, secret,
 };
 
 /// Every route of the control plane with its access rule.
@@ -9,6 +10,7 @@ use crate::{
 pub fn all() -> Routes {
     Routes::new()
         .merge(access::api::routes())
+        .merge(apply::api::routes())
         .merge(audit::api::routes())
         .merge(authn::routes())
         .merge(broker::api::routes())
@@ -16,5 +18,6 @@ pub fn all() -> Routes {
         .merge(inventory::api::routes())
         .merge(lock::api::routes())
         .merge(policy::api::routes())
+        .merge(recording::api::routes())
         .merge(secret::api::routes())
 }

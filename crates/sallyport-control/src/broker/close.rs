@@ -17,6 +17,7 @@ use super::{lease, store};
 use crate::{
     access::workflow::AccessError,
     kernel::{control::Control, database::StoreError, transaction::Transaction},
+    recording,
 };
 
 /// Ends one session at somebody's word. The owner of the session may; others need the right, which the
@@ -365,13 +366,15 @@ pub async fn reconcile(
         .iter()
         .filter(|session| !reported.contains(&session.id))
     {
+        // Chunks that the gateway wrote and did not live to anchor are anchored with the end.
+        let settled = recording::settle(control, &session.recording_id).await;
         let closed = SessionClosed {
             session_id: session.id.clone(),
             reason: EndReason::GatewayStopped,
             bytes_up: 0,
             bytes_down: 0,
-            recording: None,
-            is_recording_complete: false,
+            is_recording_complete: settled.as_ref().is_some_and(|found| found.is_complete),
+            recording: settled.map(|found| found.anchor),
         };
         if let Err(error) = close_session(control, gateway_id, &closed).await {
             tracing::error!(session_id = %session.id, error = &error as &dyn std::error::Error, "could not write down a lost session");

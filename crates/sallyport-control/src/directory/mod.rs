@@ -9,10 +9,12 @@
 mod api;
 mod group;
 mod store;
+mod wanted;
 mod workflow;
 
 pub use api::routes;
 pub use store::{has_people, person_by_id, person_by_name};
 pub use workflow::{DirectoryError, view_of};
 
+pub(crate) use wanted::{WantedPerson, put_wanted, read_wanted};
 pub(crate) use workflow::create_person;

@@ -284,7 +284,10 @@ async fn find(tx: &mut Transaction, name: &PersonName) -> Result<Listed, Directo
         .ok_or(DirectoryError::NotFound)
 }
 
-async fn check_other_owner(tx: &mut Transaction, id: &PersonId) -> Result<(), DirectoryError> {
+pub(super) async fn check_other_owner(
+    tx: &mut Transaction,
+    id: &PersonId,
+) -> Result<(), DirectoryError> {
     if store::has_other_owner(tx, id).await? {
         Ok(())
     } else {
@@ -294,7 +297,7 @@ async fn check_other_owner(tx: &mut Transaction, id: &PersonId) -> Result<(), Di
 
 /// Nobody gives a role above their own, and an API token gives none at all: it must not make somebody
 /// who can do more than itself.
-fn check_giving(
+pub(super) fn check_giving(
     caller: &Caller,
     before: &[AdminRole],
     after: &[AdminRole],
@@ -317,14 +320,14 @@ fn check_giving(
     }
 }
 
-fn bad(field: &'static str, problem: &impl ToString) -> DirectoryError {
+pub(super) fn bad(field: &'static str, problem: &impl ToString) -> DirectoryError {
     DirectoryError::BadField {
         field,
         problem: problem.to_string(),
     }
 }
 
-fn check_display_name(text: &str) -> Result<(), DirectoryError> {
+pub(super) fn check_display_name(text: &str) -> Result<(), DirectoryError> {
     if text.chars().count() > DISPLAY_NAME_CHARS_MAX || text.chars().any(char::is_control) {
         let problem = format!(
             "has at most {DISPLAY_NAME_CHARS_MAX} characters, none of them a control character"
@@ -334,7 +337,7 @@ fn check_display_name(text: &str) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-fn groups(names: &[String]) -> Result<Vec<GroupName>, DirectoryError> {
+pub(super) fn groups(names: &[String]) -> Result<Vec<GroupName>, DirectoryError> {
     if names.len() > GROUPS_MAX {
         return Err(bad("groups", &format!("has at most {GROUPS_MAX} names")));
     }
@@ -348,7 +351,7 @@ fn groups(names: &[String]) -> Result<Vec<GroupName>, DirectoryError> {
 }
 
 /// Reads roles; `member` is everybody's and is not stored.
-fn roles(names: &[String]) -> Result<Vec<AdminRole>, DirectoryError> {
+pub(super) fn roles(names: &[String]) -> Result<Vec<AdminRole>, DirectoryError> {
     let mut roles = Vec::new();
     for name in names {
         let role = AdminRole::ALL

@@ -28,6 +28,8 @@ pub enum Fault {
         /// What is wrong with it, one line.
         title: String,
     },
+    /// Several fields of what was sent, each with what is wrong with it: 400.
+    Fields(Vec<(String, String)>),
     /// No proof of who asks, or one that is unknown, expired or revoked: 401.
     Unauthenticated,
     /// A proof was offered and is wrong: 401.
@@ -218,6 +220,19 @@ fn problem(fault: Fault) -> Problem {
                 "bad-field",
                 title,
                 "correct it and send it again",
+            )
+        },
+        Fault::Fields(faults) => Problem {
+            field: faults.first().map(|(field, _)| field.clone()),
+            unmet: faults
+                .iter()
+                .map(|(field, problem)| format!("{field}: {problem}"))
+                .collect(),
+            ..plain(
+                StatusCode::BAD_REQUEST,
+                "bad-field",
+                format!("{} fields are at fault", faults.len()),
+                "correct them and send it again",
             )
         },
         Fault::Unauthenticated => plain(

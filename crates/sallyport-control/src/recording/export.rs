@@ -164,7 +164,12 @@ impl CommandLines {
             ..
         } = frame.kind
         {
-            self.line(frame.at_us, frame.channel, &escape_controls(command), "stated");
+            self.line(
+                frame.at_us,
+                frame.channel,
+                &escape_controls(command),
+                "stated",
+            );
         }
         for command in self.tracker.frame(frame) {
             self.typed(&command);
@@ -189,7 +194,8 @@ impl CommandLines {
     fn line(&mut self, at_us: u64, channel: u32, text: &str, confidence: &str) {
         let at_ms = self.started_at_ms.saturating_add(at_us / 1_000);
         let at = Timestamp::from_unix_ms(i64::try_from(at_ms).unwrap_or(i64::MAX));
-        let line = json!({ "time": at, "channel": channel, "text": text, "confidence": confidence });
+        let line =
+            json!({ "time": at, "channel": channel, "text": text, "confidence": confidence });
         // Writing to memory does not fail.
         let _ = writeln!(self.out, "{line}");
     }

@@ -50,7 +50,9 @@ pub enum FileError {
         source: OpenError,
     },
     /// It is a recording, but another one.
-    #[error("the file of recording `{recording_id}` holds recording `{found}` of session `{session_id}`")]
+    #[error(
+        "the file of recording `{recording_id}` holds recording `{found}` of session `{session_id}`"
+    )]
     Foreign {
         /// The recording looked for.
         recording_id: RecordingId,

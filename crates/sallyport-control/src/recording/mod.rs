@@ -21,6 +21,3 @@ mod verification;
 pub mod workflow;
 
 pub use settle::{Settled, settle};
-
-#[cfg(test)]
-mod tests;

@@ -257,10 +257,9 @@ impl Playback {
             let mut reader = self.control.db().read().await?;
             store::is_live(&mut reader, &self.id).await?
         };
-        let (decoder, step) =
-            task::blocking("recording playback", move || decoder.step(is_live))
-                .await
-                .ok_or(PlaybackError::Panicked)?;
+        let (decoder, step) = task::blocking("recording playback", move || decoder.step(is_live))
+            .await
+            .ok_or(PlaybackError::Panicked)?;
         self.decoder = decoder;
         step.map(Some)
     }

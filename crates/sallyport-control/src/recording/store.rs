@@ -161,11 +161,7 @@ async fn log_size(sql: &mut dyn Sql) -> Result<u64, StoreError> {
 }
 
 /// The first entry recorded at `at` or later, by bisection; `size` when there is none.
-async fn first_at_or_after(
-    sql: &mut dyn Sql,
-    at: Timestamp,
-    size: u64,
-) -> Result<u64, StoreError> {
+async fn first_at_or_after(sql: &mut dyn Sql, at: Timestamp, size: u64) -> Result<u64, StoreError> {
     let (mut low, mut high) = (0, size);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -177,7 +173,8 @@ async fn first_at_or_after(
             .await?
             .ok_or_else(|| damaged(middle, "it is missing"))?;
         let entry = row.text("entry")?;
-        let header = EntryHeader::parse(entry.as_bytes()).map_err(|error| damaged(middle, error))?;
+        let header =
+            EntryHeader::parse(entry.as_bytes()).map_err(|error| damaged(middle, error))?;
         let recorded_at: Timestamp = header.at.parse().map_err(|error| damaged(middle, error))?;
         if recorded_at < at {
             low = middle + 1;

@@ -63,7 +63,9 @@ fn unreadable(error: FileError) -> Result<VerificationView, FileError> {
     match error {
         FileError::Io { .. } => Err(error),
         FileError::Missing { .. } => Ok(faulty("the file of this recording is missing".to_owned())),
-        FileError::Damaged { .. } | FileError::Foreign { .. } => Ok(faulty(Chain(&error).to_string())),
+        FileError::Damaged { .. } | FileError::Foreign { .. } => {
+            Ok(faulty(Chain(&error).to_string()))
+        }
     }
 }
 
@@ -80,11 +82,9 @@ fn check(
     let report = verify::chain(std::io::BufReader::new(again.file), anchors);
     match report {
         Ok(report) => Ok(sound(&report, row)),
-        Err(VerifyError::Damaged(error)) => unreadable(FileError::from_open(
-            &row.id,
-            recording.path.clone(),
-            error,
-        )),
+        Err(VerifyError::Damaged(error)) => {
+            unreadable(FileError::from_open(&row.id, recording.path.clone(), error))
+        }
         Err(error @ VerifyError::AnchorMismatch { index, .. }) => {
             let place = match chunk_offset(recording, row, index)? {
                 Some(offset) => format!(" (it begins at byte {offset})"),
@@ -113,7 +113,10 @@ fn check(
 fn sound(report: &Report, row: &RecordingRow) -> VerificationView {
     let unanchored = report.chunks.saturating_sub(report.anchored_chunks);
     let fault = if report.anchored_chunks == 0 && !row.is_live() {
-        Some("the audit log anchors no chunk of this recording, so nothing vouches for it".to_owned())
+        Some(
+            "the audit log anchors no chunk of this recording, so nothing vouches for it"
+                .to_owned(),
+        )
     } else if unanchored > 0 && !row.is_live() {
         Some(format!(
             "chunks {} to {} are in the file but not in the audit log",

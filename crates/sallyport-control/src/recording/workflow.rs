@@ -132,7 +132,10 @@ impl Wanted {
             return Err(bad("channel", "goes with the asciicast formats only"));
         }
         if is_followed && form == Form::Container {
-            return Err(bad("follow", "goes with formats that are decoded here, not with `container`"));
+            return Err(bad(
+                "follow",
+                "goes with formats that are decoded here, not with `container`",
+            ));
         }
         Ok(Self {
             form,
@@ -200,8 +203,7 @@ pub(super) async fn open(
                 channel: wanted.channel,
                 is_followed: wanted.is_followed && row.is_live(),
             };
-            let playback =
-                Playback::new(control, caller.clone(), recording, container, key, play)?;
+            let playback = Playback::new(control, caller.clone(), recording, container, key, play)?;
             Content::Playback(Box::new(playback))
         }
     };

@@ -1,0 +1,15 @@
+//! Everything as files: the wanted state of targets, accounts, people and policies, compared and made so
+//! in one transaction.
+//!
+//! What is listed is made so; what is not listed stays as it is. Nothing is removed here.
+//!
+//! INVARIANT: all or nothing. Every fault of the document is found before the store is touched, each
+//! change has its own audit event, and a dry run takes the same path up to the commit, which it leaves
+//! out.
+//!
+//! Not here: what a target, account, person or bundle may look like; each is read, compared and stored
+//! by the slice that owns it.
+
+pub mod api;
+mod document;
+pub mod workflow;
