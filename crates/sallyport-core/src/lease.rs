@@ -105,7 +105,7 @@ impl Lease {
     /// There is no last attempt.
     pub fn revocation_failed(&mut self, now: Timestamp) {
         self.revoke_attempts = self.revoke_attempts.saturating_add(1);
-        let delay_s = 1_u64 << self.revoke_attempts.min(9).saturating_sub(1);
+        let delay_s = 1_u64 << self.revoke_attempts.min(10).saturating_sub(1);
         self.next_attempt_at = now.plus(Duration::from_secs(delay_s.min(300)));
     }
 
@@ -123,3 +123,7 @@ impl Lease {
 pub fn expiry(now: Timestamp, ttl: Duration, grant_until: Timestamp) -> Timestamp {
     now.plus(ttl).min(grant_until)
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

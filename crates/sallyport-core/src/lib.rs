@@ -17,6 +17,8 @@ pub mod authz;
 pub mod descriptor;
 pub mod entropy;
 pub mod event;
+#[cfg(test)]
+mod fixture;
 pub mod id;
 pub mod inventory;
 pub mod lease;

@@ -55,3 +55,53 @@ impl Lock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::at;
+
+    fn lock(scope: LockScope, until: Option<Timestamp>) -> Lock {
+        Lock {
+            id: LockId::new(at(0), [1; 10]),
+            scope,
+            reason: "incident".into(),
+            until,
+        }
+    }
+
+    /// AC-6
+    #[test]
+    fn a_lock_stops_what_it_names_and_nothing_else() {
+        let person = PersonId::new(at(0), [1; 10]);
+        let account = AccountId::new(at(0), [2; 10]);
+        let target = TargetId::new(at(0), [3; 10]);
+        for (scope, is_stopped) in [
+            (LockScope::Person(person.clone()), true),
+            (LockScope::Person(PersonId::new(at(0), [9; 10])), false),
+            (LockScope::Account(account.clone()), true),
+            (LockScope::Account(AccountId::new(at(0), [9; 10])), false),
+            (LockScope::Target(target.clone()), true),
+            (LockScope::Target(TargetId::new(at(0), [9; 10])), false),
+            (LockScope::Everything, true),
+        ] {
+            let lock = lock(scope, None);
+            assert_eq!(
+                lock.stops(&person, &account, &target, at(1)),
+                is_stopped,
+                "{lock:?}"
+            );
+        }
+    }
+
+    /// AC-6
+    #[test]
+    fn a_lock_with_an_end_holds_until_just_before_it() {
+        let person = PersonId::new(at(0), [1; 10]);
+        let account = AccountId::new(at(0), [2; 10]);
+        let target = TargetId::new(at(0), [3; 10]);
+        let lock = lock(LockScope::Everything, Some(at(60)));
+        assert!(lock.stops(&person, &account, &target, at(59)));
+        assert!(!lock.stops(&person, &account, &target, at(60)));
+    }
+}

@@ -89,3 +89,46 @@ impl Grant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{at, grant};
+
+    /// AC-5
+    #[test]
+    fn a_grant_lives_from_its_first_moment_until_just_before_its_last() {
+        let grant = grant(at(100), at(160));
+        assert!(!grant.is_live(at(99)));
+        assert!(grant.is_live(at(100)));
+        assert!(grant.is_live(Timestamp::from_unix_ms(at(160).unix_ms() - 1)));
+        assert!(!grant.is_live(at(160)));
+        assert!(!grant.is_live(at(161)));
+    }
+
+    /// AC-5, AC-6
+    #[test]
+    fn what_ended_stays_ended_and_keeps_its_first_reason() {
+        let mut grant = grant(at(100), at(160));
+        assert!(grant.end(at(120), EndReason::GrantEnded));
+        assert!(!grant.end(at(130), EndReason::GrantExpired));
+        assert_eq!(grant.ended, Some((at(120), EndReason::GrantEnded)));
+        assert!(!grant.is_live(at(125)));
+        // Even a clock that shows an earlier time does not bring it back.
+        assert!(!grant.is_live(at(110)));
+        assert!(!grant.facts().is_open);
+    }
+
+    #[test]
+    fn the_facts_of_a_grant_are_the_grant() {
+        let grant = grant(at(100), at(160));
+        let facts = grant.facts();
+        assert_eq!(facts.id, grant.id);
+        assert_eq!(
+            (facts.person_id, facts.account_id),
+            (grant.person_id, grant.account_id)
+        );
+        assert_eq!((facts.from, facts.until), (grant.from, grant.until));
+        assert!(facts.is_open && !facts.is_break_glass);
+    }
+}

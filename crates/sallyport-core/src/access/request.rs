@@ -295,15 +295,16 @@ impl AccessRequest {
         if voter.person.id == self.asked.requester_id {
             return Err(Refusal::OwnRequest);
         }
+        if voter.content_hash != self.asked.content_hash() {
+            return Err(Refusal::ContentChanged);
+        }
+        // A vote on what was asked before counts no more, so its caster may look again and vote.
         if self
             .votes
             .iter()
-            .any(|vote| vote.voter_id == voter.person.id)
+            .any(|vote| vote.voter_id == voter.person.id && vote.content_hash == voter.content_hash)
         {
             return Err(Refusal::AlreadyVoted);
-        }
-        if voter.content_hash != self.asked.content_hash() {
-            return Err(Refusal::ContentChanged);
         }
         if voter.comment.chars().count() > REASON_CHARS_MAX {
             return Err(Refusal::TextTooLong);
@@ -348,7 +349,14 @@ impl AccessRequest {
             .flat_map(|quorum| (0..quorum.count.min(VOTES_MAX)).map(|_| &quorum.from))
             .collect();
         let filled = largest_assignment(&votes, &needed);
-        u64::try_from(needed.len().saturating_sub(filled)).unwrap_or(u64::MAX)
+        let beyond_reach: u64 = self
+            .quorums
+            .iter()
+            .map(|quorum| quorum.count.saturating_sub(VOTES_MAX))
+            .fold(0, u64::saturating_add);
+        u64::try_from(needed.len().saturating_sub(filled))
+            .unwrap_or(u64::MAX)
+            .saturating_add(beyond_reach)
     }
 
     /// Takes the request back.
@@ -429,3 +437,7 @@ fn place(
     }
     false
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

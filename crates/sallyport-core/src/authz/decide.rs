@@ -381,7 +381,8 @@ fn merge(old: &mut Requirement, new: &Requirement) -> bool {
 
 fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
     let mut unmet = Vec::new();
-    let has_grant = question.grant.is_some();
+    // A new request stands on its own: what an older grant was given for excuses nothing.
+    let has_grant = question.grant.is_some() && question.action != Action::RequestCreate;
     if question.action == Action::SessionOpen && !has_grant {
         unmet.push(Unmet::Grant);
     }

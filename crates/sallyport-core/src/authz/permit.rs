@@ -171,3 +171,7 @@ impl SignedPermit {
         Ok(Permit(terms))
     }
 }
+
+#[cfg(test)]
+#[path = "permit_tests.rs"]
+mod tests;

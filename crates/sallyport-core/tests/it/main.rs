@@ -1,0 +1,3 @@
+//! Whole lives of requests, grants, sessions and leases, driven through the crate's public face only.
+
+mod sim;
