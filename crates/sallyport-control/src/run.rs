@@ -69,8 +69,9 @@ pub async fn run(
     health::install_recorder();
     let clock = Arc::new(SystemClock::not_before(Timestamp::EPOCH));
     let control = Control::open(config, clock).await.map_err(RunError::Open)?;
+    // Nothing is written to a log that is not what was signed.
+    let log = audit::start(&control).await.map_err(RunError::Audit)?;
     record_start(&control).await?;
-    audit::start(&control).await.map_err(RunError::Audit)?;
     secret::workflow::publish_authorities(&control).await?;
     if let Some(path) = &control.config().vault.key_file {
         secret::workflow::open_with_key_file(&control, path)
@@ -89,17 +90,24 @@ pub async fn run(
     let listeners = listener::bind(&control).await.map_err(RunError::Listen)?;
     let gateways = broker::rpc::bind(&control).map_err(RunError::Rpc)?;
     announce(Announcement::Ready);
+    let api = listeners.serve(routes::all(), control.clone());
+    tokio::pin!(api);
     let stopped = tokio::select! {
         () = shutdown => Ok(()),
         ended = gateways.serve(control.clone()) => ended.map_err(RunError::Rpc),
-        ended = listeners.serve(routes::all(), control.clone()) => ended.map_err(RunError::Listen),
+        ended = &mut api => ended.map_err(RunError::Listen),
     };
+    if stopped.is_ok() {
+        control.stop();
+        api.await.map_err(RunError::Listen)?;
+    }
     let tx = control.db().begin(Actor::System).await?;
     tx.commit(Events::one(Event::new(
         EventName::ControlStopped,
         "control",
     )))
     .await?;
+    log.finish().await;
     stopped
 }
 

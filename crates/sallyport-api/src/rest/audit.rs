@@ -35,3 +35,47 @@ pub struct CheckpointView {
     /// The log's verifier key.
     pub verifier_key: String,
 }
+
+/// `GET /v1/audit/proofs/inclusion`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct InclusionQuery {
+    /// Sequence number of the entry.
+    pub index: u64,
+    /// Entries of the log to prove it in; the newest signed state when absent.
+    pub size: Option<u64>,
+}
+
+/// Proof that an entry is in the log (RFC 9162 section 2.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InclusionProofView {
+    /// Sequence number of the entry.
+    pub index: u64,
+    /// Entries of the log.
+    pub size: u64,
+    /// Siblings from the leaf to the root, lower-case hex.
+    pub path: Vec<String>,
+}
+
+/// `GET /v1/audit/proofs/consistency`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ConsistencyQuery {
+    /// Entries of the earlier state.
+    pub from: u64,
+    /// Entries of the later state; the newest signed one when absent.
+    pub size: Option<u64>,
+}
+
+/// Proof that a state of the log continues an earlier one (RFC 9162 section 2.1.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConsistencyProofView {
+    /// Entries of the earlier state.
+    pub from: u64,
+    /// Entries of the later state.
+    pub size: u64,
+    /// Nodes that both roots are computed from, lower-case hex.
+    pub path: Vec<String>,
+}

@@ -7,11 +7,18 @@ use std::{
 
 use sallyport_core::{event::Actor, time::Timestamp};
 use sallyport_evidence::log::{
-    checkpoint::{CheckpointError, SigningKey},
+    checkpoint::{CheckpointError, SigningKey, VerifierKey},
+    entry::EntryHeader,
     tile::{Tile, TileBuilder},
 };
 
-use super::store;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    check::{self, LogFault},
+    store,
+};
 use crate::kernel::{
     control::Control,
     data_directory::{DataDirectory, DataDirectoryError},
@@ -21,12 +28,13 @@ use crate::kernel::{
 
 /// Name of every log we keep; together with the key it says which log a checkpoint is of.
 const LOG_NAME: &str = "sallyport.audit";
+/// The signing key, within the data directory. Not in the vault: the log goes on while that is sealed.
 const LOG_KEY: &str = "audit/log.key";
 /// Where the verifier key is published within the data directory.
 const LOG_VERIFIER_KEY: &str = "audit/log.vkey";
 /// A checkpoint follows its entries after this at the latest; writing it takes a few milliseconds.
 const INTERVAL: Duration = Duration::from_millis(400);
-const LEAVES_AT_ONCE: u32 = 10_000;
+const LEAVES_AT_ONCE: u64 = 10_000;
 
 /// Why the log cannot be integrated.
 #[derive(Debug, thiserror::Error)]
@@ -37,23 +45,9 @@ pub enum IntegrateError {
     /// A checkpoint cannot be signed.
     #[error("sign a checkpoint")]
     Sign(#[source] CheckpointError),
-    /// The leaves in the store are not what was signed.
-    #[error(
-        "the audit log was changed: its first {size} entries do not give the root that was signed; \
-         restore a backup, and keep this store as evidence"
-    )]
-    Changed {
-        /// Entries that the last checkpoint covers.
-        size: u64,
-    },
-    /// Entries are missing.
-    #[error(
-        "the audit log was cut: entry {seq} is missing; restore a backup, and keep this store as evidence"
-    )]
-    Missing {
-        /// The first missing.
-        seq: u64,
-    },
+    /// The log in the store is not what was signed.
+    #[error("check the audit log")]
+    Log(#[source] LogFault),
     /// The store failed.
     #[error("reach the store")]
     Store(#[from] StoreError),
@@ -66,12 +60,11 @@ pub struct Log {
     head: RwLock<Head>,
 }
 
-#[derive(Clone, Debug)]
+/// The newest checkpoint.
+#[derive(Clone, Debug, Default)]
 struct Head {
     size: u64,
     checkpoint: String,
-    /// When every entry was last covered.
-    complete_at: Timestamp,
 }
 
 impl Log {
@@ -79,182 +72,196 @@ impl Log {
     ///
     /// # Errors
     /// [`IntegrateError::Key`] or [`IntegrateError::Sign`].
-    pub fn open(directory: &DataDirectory, now: Timestamp) -> Result<Self, IntegrateError> {
+    pub fn open(directory: &DataDirectory) -> Result<Self, IntegrateError> {
         let seed = directory.key(LOG_KEY).map_err(IntegrateError::Key)?;
         let key = SigningKey::from_seed(LOG_NAME, &seed).map_err(IntegrateError::Sign)?;
         directory
             .publish(LOG_VERIFIER_KEY, &format!("{}\n", key.verifier()))
             .map_err(IntegrateError::Key)?;
-        let head = Head {
-            size: 0,
-            checkpoint: String::new(),
-            complete_at: now,
-        };
         Ok(Self {
             key,
-            head: RwLock::new(head),
+            head: RwLock::default(),
         })
     }
 
     /// The newest signed checkpoint, exact text; empty before the first.
     #[must_use]
     pub fn checkpoint(&self) -> String {
-        self.head().checkpoint
+        self.head(|head| head.checkpoint.clone())
     }
 
     /// Entries the newest checkpoint covers.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.head().size
+        self.head(|head| head.size)
     }
 
     /// The log's verifier key.
     #[must_use]
-    pub fn verifier_key(&self) -> String {
-        self.key.verifier().to_string()
+    pub const fn verifier_key(&self) -> &VerifierKey {
+        self.key.verifier()
     }
 
-    fn head(&self) -> Head {
-        self.head
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn head<T>(&self, read: impl FnOnce(&Head) -> T) -> T {
+        read(&self.head.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn advance(&self, change: impl FnOnce(&mut Head)) {
-        change(&mut self.head.write().unwrap_or_else(PoisonError::into_inner));
+    fn advance(&self, size: u64, checkpoint: String) {
+        let mut head = self.head.write().unwrap_or_else(PoisonError::into_inner);
+        *head = Head { size, checkpoint };
     }
 }
 
-/// How long entries have been waiting for a checkpoint that covers them; zero when none are.
-#[must_use]
-pub fn lag(control: &Control) -> Duration {
-    let head = control.log().head();
-    if *control.db().log_size().borrow() <= head.size {
-        return Duration::ZERO;
+/// How long the oldest entry without a signed checkpoint has been waiting; zero when there is none.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lag(control: &Control) -> Result<Duration, StoreError> {
+    let size = control.log().size();
+    if *control.db().log_size().borrow() <= size {
+        return Ok(Duration::ZERO);
     }
-    control.now().since(head.complete_at)
+    let mut reader = control.db().read().await?;
+    let waiting = store::entry(&mut reader, size).await?;
+    let at = waiting
+        .and_then(|text| EntryHeader::parse(text.as_bytes()).ok())
+        .and_then(|header| header.at.parse::<Timestamp>().ok());
+    // An entry that cannot be read has waited for ever.
+    Ok(control.now().since(at.unwrap_or(Timestamp::EPOCH)))
 }
 
-/// Checks the log in the store against its last checkpoint, then follows it until the process ends.
+/// Checks the log in the store against its last checkpoint, then follows it until what is returned is
+/// finished or dropped.
 ///
 /// # Errors
 /// [`IntegrateError`]; nothing may be served then.
-pub async fn start(control: &Control) -> Result<(), IntegrateError> {
-    let mut follower = Follower::rebuild(control).await?;
+pub async fn start(control: &Control) -> Result<Following, IntegrateError> {
+    let mut follower = Follower::open(control).await?;
     follower.integrate(control).await?;
-    let control = control.clone();
-    task::spawn("audit log", async move {
-        let mut grown = control.db().log_size();
-        loop {
-            let _ = grown.changed().await;
-            if let Err(error) = follower.integrate(&control).await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the audit log could not be integrated; trying again"
-                );
+    let end = CancellationToken::new();
+    let task = task::spawn("audit log", follow(follower, control.clone(), end.clone()));
+    Ok(Following {
+        end: end.drop_guard(),
+        task,
+    })
+}
+
+/// The log is being followed.
+#[derive(Debug)]
+#[must_use = "dropping it ends the following"]
+pub struct Following {
+    end: DropGuard,
+    task: JoinHandle<()>,
+}
+
+impl Following {
+    /// Signs a checkpoint over everything there is, then follows no longer. For the end of the process,
+    /// when nothing writes any more.
+    pub async fn finish(self) {
+        drop(self.end);
+        let _ = self.task.await;
+    }
+}
+
+async fn follow(mut follower: Follower, control: Control, end: CancellationToken) {
+    let mut grown = control.db().log_size();
+    let mut is_stopping = false;
+    while !is_stopping {
+        let is_behind = *grown.borrow_and_update() > control.log().size();
+        let pause = async {
+            if !is_behind {
+                // The store lives as long as `control`, so this only ends when the log has grown.
+                let _ = grown.changed().await;
             }
             tokio::time::sleep(INTERVAL).await;
+        };
+        tokio::select! {
+            () = pause => {}
+            () = end.cancelled() => is_stopping = true,
         }
-    });
-    Ok(())
+        if let Err(error) = follower.integrate(&control).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the audit log could not be integrated; trying again"
+            );
+        }
+    }
 }
 
 /// The tree in memory, as far as it was integrated.
 struct Follower {
     tree: TileBuilder,
+    /// Tiles filled since the last checkpoint was stored.
+    unsaved: Vec<Tile>,
 }
 
 impl Follower {
-    /// Rebuilds the tree from the stored leaves up to the last checkpoint, and compares its root.
-    async fn rebuild(control: &Control) -> Result<Self, IntegrateError> {
+    /// The tree up to the last checkpoint, checked.
+    async fn open(control: &Control) -> Result<Self, IntegrateError> {
         let mut reader = control.db().read().await?;
-        let mut tree = TileBuilder::new();
-        let Some((size, root, note)) = store::checkpoint(&mut reader).await? else {
-            return Ok(Self { tree });
+        let checked = check::check(&mut reader, control.log().verifier_key())
+            .await
+            .map_err(IntegrateError::Log)?;
+        let tree = match checked {
+            Some(checked) => {
+                control.log().advance(checked.size, checked.note);
+                checked.tree
+            }
+            None => TileBuilder::new(),
         };
-        while tree.frontier().size() < size {
-            let first = tree.frontier().size();
-            let left = u32::try_from(size.saturating_sub(first)).unwrap_or(u32::MAX);
-            let leaves = store::leaves(&mut reader, first, left.min(LEAVES_AT_ONCE)).await?;
-            if leaves.is_empty() {
-                return Err(IntegrateError::Missing { seq: first });
-            }
-            append(&mut tree, leaves)?;
-        }
-        if tree.frontier().root().as_bytes().as_slice() != root {
-            return Err(IntegrateError::Changed { size });
-        }
-        let now = control.now();
-        control.log().advance(|head| {
-            *head = Head {
-                size,
-                checkpoint: note,
-                complete_at: now,
-            }
-        });
-        Ok(Self { tree })
+        Ok(Self {
+            tree,
+            unsaved: Vec::new(),
+        })
     }
 
     /// Takes in what is new and signs a checkpoint over it.
     async fn integrate(&mut self, control: &Control) -> Result<(), IntegrateError> {
         loop {
-            let now = control.now();
-            let first = self.tree.frontier().size();
             let mut reader = control.db().read().await?;
+            let first = self.tree.frontier().size();
             let leaves = store::leaves(&mut reader, first, LEAVES_AT_ONCE).await?;
             drop(reader);
             let is_last = leaves.len() < usize::try_from(LEAVES_AT_ONCE).unwrap_or(usize::MAX);
-            let is_behind = control.log().size() < first;
-            if leaves.is_empty() && !is_behind {
-                control.log().advance(|head| head.complete_at = now);
-                return Ok(());
+            for (seq, leaf) in leaves {
+                let expected = self.tree.frontier().size();
+                if seq != expected {
+                    let fault = LogFault::EntryMissing { seq: expected };
+                    return Err(IntegrateError::Log(fault));
+                }
+                self.unsaved.extend(self.tree.append(leaf));
             }
-            let tiles = append(&mut self.tree, leaves)?;
-            self.sign(control, tiles).await?;
+            // Also when nothing is new but the last attempt to store a checkpoint failed.
+            if self.tree.frontier().size() > control.log().size() {
+                self.sign(control).await?;
+            }
             if is_last {
-                control.log().advance(|head| head.complete_at = now);
                 return Ok(());
             }
         }
     }
 
-    async fn sign(&self, control: &Control, tiles: Vec<Tile>) -> Result<(), IntegrateError> {
+    async fn sign(&mut self, control: &Control) -> Result<(), IntegrateError> {
         let size = self.tree.frontier().size();
         let root = self.tree.frontier().root();
-        let note = control
-            .log()
-            .key
-            .sign(size, root)
-            .map_err(IntegrateError::Sign)?;
+        let key = &control.log().key;
+        let note = key.sign(size, root).map_err(IntegrateError::Sign)?;
         let mut tx = control.db().begin(Actor::System).await?;
-        for tile in &tiles {
+        for tile in &self.unsaved {
             store::put_tile(&mut tx, tile).await?;
+        }
+        if !self.unsaved.is_empty() {
+            // Above level 0 a partial tile only changes when a tile below it was filled.
+            for tile in self.tree.partial() {
+                if tile.address.level > 0 {
+                    store::put_tile(&mut tx, &tile).await?;
+                }
+            }
         }
         store::put_checkpoint(&mut tx, size, &root, &note).await?;
         tx.commit_operational().await?;
-        control.log().advance(|head| {
-            head.size = size;
-            head.checkpoint = note;
-        });
-        let entries = u32::try_from(size).unwrap_or(u32::MAX);
-        metrics::gauge!("sallyport_audit_entries").set(f64::from(entries));
+        self.unsaved.clear();
+        control.log().advance(size, note);
         Ok(())
     }
-}
-
-/// Appends leaves that must follow without a gap; returns the tiles they fill.
-fn append(
-    tree: &mut TileBuilder,
-    leaves: Vec<(u64, sallyport_evidence::log::tree::TreeHash)>,
-) -> Result<Vec<Tile>, IntegrateError> {
-    let mut tiles = Vec::new();
-    for (seq, leaf) in leaves {
-        let expected = tree.frontier().size();
-        if seq != expected {
-            return Err(IntegrateError::Missing { seq: expected });
-        }
-        tiles.extend(tree.append(leaf));
-    }
-    Ok(tiles)
 }

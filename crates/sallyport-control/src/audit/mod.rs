@@ -1,16 +1,22 @@
-//! The audit log of the running node: takes new entries into the Merkle tree and signs checkpoints.
+//! The audit log of the running node: takes new entries into the Merkle tree, signs checkpoints, makes
+//! proofs, answers auditors.
 //!
 //! Entries are written by `kernel::writer` in the transaction of what they record; from there on they
 //! are durable and have their number. This slice follows behind, at most a second.
 //!
 //! INVARIANT: a checkpoint is signed only over a tree that contains the last signed one unchanged; a
-//! store whose leaves disagree with its last checkpoint does not start.
+//! store whose entries or tiles disagree with its last checkpoint does not start.
 //!
-//! Not here: what an event is (`sallyport-core`), proofs and verification (`sallyport-evidence`).
+//! Not here: what an event is (`sallyport-core`), the tree and verification (`sallyport-evidence`).
 
 pub mod api;
+mod check;
 mod integrate;
+mod proof;
 mod store;
+mod tiles;
 
-pub use integrate::{IntegrateError, Log, lag, start};
+pub use check::LogFault;
+pub use integrate::{Following, IntegrateError, Log, lag, start};
+pub use proof::{ProofError, consistency, inclusion};
 pub use store::entries_about;

@@ -1,21 +1,64 @@
 //! Tables `audit_entry` (read), `audit_tile`, `audit_checkpoint`.
 
-use sallyport_evidence::log::{tile::Tile, tree::TreeHash};
+use sallyport_core::event::EventName;
+use sallyport_evidence::log::{
+    tile::{TILE_WIDTH, Tile, TileAddress},
+    tree::TreeHash,
+};
 
 use crate::{
     kernel::{
         database::StoreError,
-        statement::Sql,
+        statement::{Row, Sql},
         transaction::{OperationalTable, Transaction},
     },
     params,
 };
 
+/// An entry with the leaf hash that was stored with it.
+#[derive(Debug)]
+pub(super) struct StoredEntry {
+    pub(super) seq: u64,
+    pub(super) text: String,
+    pub(super) leaf: TreeHash,
+}
+
+fn leaf(row: &Row, seq: u64) -> Result<TreeHash, StoreError> {
+    TreeHash::from_slice(&row.bytes("leaf")?).ok_or_else(|| StoreError::Damaged {
+        place: format!("audit_entry {seq}"),
+        problem: "its leaf hash has not 32 bytes".to_owned(),
+    })
+}
+
+/// Entries from `first` on, in order, with their leaves.
+pub(super) async fn stored_entries(
+    sql: &mut dyn Sql,
+    first: u64,
+    limit: u64,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let rows = sql
+        .all(
+            "SELECT seq, entry, leaf FROM audit_entry WHERE seq >= $1 ORDER BY seq LIMIT $2",
+            params![first, limit],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let seq = row.count("seq")?;
+            Ok(StoredEntry {
+                seq,
+                text: row.text("entry")?,
+                leaf: leaf(row, seq)?,
+            })
+        })
+        .collect()
+}
+
 /// Leaf hashes from `first` on, in order.
 pub(super) async fn leaves(
     sql: &mut dyn Sql,
     first: u64,
-    limit: u32,
+    limit: u64,
 ) -> Result<Vec<(u64, TreeHash)>, StoreError> {
     let rows = sql
         .all(
@@ -26,26 +69,46 @@ pub(super) async fn leaves(
     rows.iter()
         .map(|row| {
             let seq = row.count("seq")?;
-            let leaf =
-                TreeHash::from_slice(&row.bytes("leaf")?).ok_or_else(|| StoreError::Damaged {
-                    place: format!("audit_entry {seq}"),
-                    problem: "its leaf hash has not 32 bytes".to_owned(),
-                })?;
-            Ok((seq, leaf))
+            Ok((seq, leaf(row, seq)?))
         })
         .collect()
 }
 
-/// The newest checkpoint: size, root, signed text.
-pub(super) async fn checkpoint(
-    sql: &mut dyn Sql,
-) -> Result<Option<(u64, Vec<u8>, String)>, StoreError> {
-    let sql_text = "SELECT size, root, note FROM audit_checkpoint ORDER BY size DESC LIMIT 1";
-    let row = sql.optional(sql_text, vec![]).await?;
-    row.map(|row| Ok((row.count("size")?, row.bytes("root")?, row.text("note")?)))
-        .transpose()
+/// The exact text of one entry.
+pub(super) async fn entry(sql: &mut dyn Sql, seq: u64) -> Result<Option<String>, StoreError> {
+    let row = sql
+        .optional("SELECT entry FROM audit_entry WHERE seq = $1", params![seq])
+        .await?;
+    row.map(|row| row.text("entry")).transpose()
 }
 
+/// A stored checkpoint.
+#[derive(Debug)]
+pub(super) struct StoredCheckpoint {
+    pub(super) size: u64,
+    pub(super) root: Vec<u8>,
+    pub(super) note: String,
+}
+
+/// The newest checkpoint.
+pub(super) async fn checkpoint(sql: &mut dyn Sql) -> Result<Option<StoredCheckpoint>, StoreError> {
+    let row = sql
+        .optional(
+            "SELECT size, root, note FROM audit_checkpoint ORDER BY size DESC LIMIT 1",
+            vec![],
+        )
+        .await?;
+    row.map(|row| {
+        Ok(StoredCheckpoint {
+            size: row.count("size")?,
+            root: row.bytes("root")?,
+            note: row.text("note")?,
+        })
+    })
+    .transpose()
+}
+
+/// Stores a checkpoint in place of the one before: any older state is proven from the tiles.
 pub(super) async fn put_checkpoint(
     tx: &mut Transaction,
     size: u64,
@@ -58,24 +121,70 @@ pub(super) async fn put_checkpoint(
          ON CONFLICT (size) DO UPDATE SET root = excluded.root, note = excluded.note",
         params![size, root.as_bytes().to_vec(), note],
     )
+    .await?;
+    tx.run_operational(
+        OperationalTable::AuditCheckpoint,
+        "DELETE FROM audit_checkpoint WHERE size < $1",
+        params![size],
+    )
     .await
     .map(drop)
 }
 
-/// Stores a full tile; it never changes, so a repeat is harmless.
+/// Stores a tile; a partial one grows.
 pub(super) async fn put_tile(tx: &mut Transaction, tile: &Tile) -> Result<(), StoreError> {
     tx.run_operational(
         OperationalTable::AuditTile,
         "INSERT INTO audit_tile (level, position, hashes) VALUES ($1, $2, $3)
-         ON CONFLICT (level, position) DO NOTHING",
+         ON CONFLICT (level, position) DO UPDATE SET hashes = excluded.hashes",
         params![tile.address.level, tile.address.number, tile.bytes.clone()],
     )
     .await
     .map(drop)
 }
 
-/// Exact texts of entries from `first` on; only of `event` and about `about` unless empty. Newest
-/// first when asked.
+/// The hashes of a tile, perhaps more than its width by now. The last tile of level 0 is not stored: its
+/// hashes are the leaves themselves.
+pub(super) async fn tile(
+    sql: &mut dyn Sql,
+    address: TileAddress,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let row = sql
+        .optional(
+            "SELECT hashes FROM audit_tile WHERE level = $1 AND position = $2",
+            params![address.level, address.number],
+        )
+        .await?;
+    if let Some(row) = row {
+        return row.bytes("hashes").map(Some);
+    }
+    if address.level != 0 || address.is_full() {
+        return Ok(None);
+    }
+    let first = address.number.saturating_mul(TILE_WIDTH);
+    let leaves = leaves(sql, first, address.width).await?;
+    Ok(Some(
+        leaves
+            .iter()
+            .flat_map(|(_, leaf)| *leaf.as_bytes())
+            .collect(),
+    ))
+}
+
+/// Which entries to read. `event` and `about` hold checked characters only, so that they cannot be
+/// read as patterns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) first: u64,
+    /// Empty for every event.
+    pub(super) event: &'a str,
+    /// Empty for everything.
+    pub(super) about: &'a str,
+    pub(super) limit: u32,
+    pub(super) is_newest_first: bool,
+}
+
+/// Exact texts of entries with their numbers.
 pub(super) async fn entries(
     sql: &mut dyn Sql,
     wanted: &Wanted<'_>,
@@ -110,24 +219,13 @@ pub(super) async fn entries(
         .collect()
 }
 
-/// Which entries to read. `event` and `about` hold checked characters only, so that they cannot be
-/// read as patterns.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted<'a> {
-    pub(super) first: u64,
-    pub(super) event: &'a str,
-    pub(super) about: &'a str,
-    pub(super) limit: u32,
-    pub(super) is_newest_first: bool,
-}
-
 /// Exact texts of the entries of one event that name `about`, oldest first, at most 10,000.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn entries_about(
     sql: &mut dyn Sql,
-    event: sallyport_core::event::EventName,
+    event: EventName,
     about: &str,
 ) -> Result<Vec<String>, StoreError> {
     let wanted = Wanted {
@@ -137,9 +235,6 @@ pub async fn entries_about(
         limit: 10_000,
         is_newest_first: false,
     };
-    Ok(entries(sql, &wanted)
-        .await?
-        .into_iter()
-        .map(|(_, entry)| entry)
-        .collect())
+    let found = entries(sql, &wanted).await?;
+    Ok(found.into_iter().map(|(_, entry)| entry).collect())
 }

@@ -5,6 +5,7 @@
 use std::{fmt, sync::Arc};
 
 use sallyport_core::time::{Clock, Timestamp};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
     clock::RatchetClock,
@@ -31,6 +32,7 @@ struct Parts {
     live: broker::Live,
     changes: Changes,
     log: audit::Log,
+    stop: CancellationToken,
 }
 
 impl fmt::Debug for Control {
@@ -88,7 +90,7 @@ impl Control {
             .await
             .map_err(OpenError::Store)?;
         drop(reader);
-        let log = audit::Log::open(&directory, clock.now()).map_err(OpenError::Log)?;
+        let log = audit::Log::open(&directory).map_err(OpenError::Log)?;
         let vault = Vault::new(Arc::new(SystemEntropy), keyring);
         let doors = authn::Doors::open(&directory).map_err(OpenError::DataDirectory)?;
         Ok(Self(Arc::new(Parts {
@@ -102,6 +104,7 @@ impl Control {
             live: broker::Live::default(),
             changes: Changes::default(),
             log,
+            stop: CancellationToken::new(),
         })))
     }
 
@@ -157,6 +160,16 @@ impl Control {
     #[must_use]
     pub fn changes(&self) -> &Changes {
         &self.0.changes
+    }
+
+    /// Tells every job to end; nothing is begun afterwards.
+    pub fn stop(&self) {
+        self.0.stop.cancel();
+    }
+
+    /// Resolves once [`Self::stop`] was called.
+    pub fn stopped(&self) -> WaitForCancellationFuture<'_> {
+        self.0.stop.cancelled()
     }
 
     /// The audit log.

@@ -173,10 +173,10 @@ impl Database {
         };
         let mut connection = connection;
         migration::run(&mut connection).await?;
-        let writer = writer::start(connection, clock);
+        let log_size = writer::log_size(&mut connection).await?;
         Ok(Self {
             readers: Arc::new(readers),
-            writer,
+            writer: writer::start(connection, clock, log_size),
         })
     }
 

@@ -50,12 +50,13 @@ async fn ready(State(control): State<Control>) -> impl IntoResponse {
             faults.push("the vault is not initialised: `sallyport operator init`".to_owned());
         }
     }
-    let lag = audit::lag(&control);
-    if lag > AUDIT_LAG_MAX {
-        faults.push(format!(
+    match audit::lag(&control).await {
+        Ok(lag) if lag <= AUDIT_LAG_MAX => {}
+        Ok(lag) => faults.push(format!(
             "the signed checkpoint is {} s behind",
             lag.as_secs()
-        ));
+        )),
+        Err(_) => faults.push("the store cannot be read".to_owned()),
     }
     if control.live().count() == 0 {
         faults.push("no gateway is connected".to_owned());
@@ -79,7 +80,11 @@ async fn ready(State(control): State<Control>) -> impl IntoResponse {
 async fn metrics(State(control): State<Control>) -> impl IntoResponse {
     let gateways = u32::try_from(control.live().count()).unwrap_or(u32::MAX);
     metrics::gauge!("sallyport_gateways_connected").set(f64::from(gateways));
-    metrics::gauge!("sallyport_audit_lag_seconds").set(audit::lag(&control).as_secs_f64());
+    let entries = u32::try_from(*control.db().log_size().borrow()).unwrap_or(u32::MAX);
+    metrics::gauge!("sallyport_audit_entries").set(f64::from(entries));
+    if let Ok(lag) = audit::lag(&control).await {
+        metrics::gauge!("sallyport_audit_lag_seconds").set(lag.as_secs_f64());
+    }
     match recorder() {
         Some(recorder) => (StatusCode::OK, recorder.render()),
         None => (

@@ -85,7 +85,8 @@ impl Listeners {
         Ok((self.api.local_addr()?, self.health.local_addr()?))
     }
 
-    /// Serves until the process ends.
+    /// Serves until the control plane stops; then lets open requests finish, for as long as
+    /// `shutdown_grace` allows.
     ///
     /// # Errors
     /// [`ListenError::Accept`].
@@ -98,16 +99,28 @@ impl Listeners {
             slots: Arc::new(Semaphore::new(slots)),
             control: control.clone(),
         };
+        let open = Arc::clone(&api.slots);
         let health = Door {
             router: health::router(control.clone()),
             tls: None,
             slots: Arc::new(Semaphore::new(64)),
-            control,
+            control: control.clone(),
         };
         tokio::select! {
-            ended = api.accept(self.api) => ended,
-            ended = health.accept(self.health) => ended,
+            ended = api.accept(self.api) => ended?,
+            ended = health.accept(self.health) => ended?,
+            () = control.stopped() => {}
         }
+        // Every connection holds a slot, so all slots are free when the last one is done.
+        let all = u32::try_from(slots).unwrap_or(u32::MAX);
+        let grace = control.config().listen.shutdown_grace;
+        if tokio::time::timeout(grace, open.acquire_many(all))
+            .await
+            .is_err()
+        {
+            tracing::warn!("requests were cut off when the control plane stopped");
+        }
+        Ok(())
     }
 }
 
@@ -174,10 +187,16 @@ impl Door {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.control.config().listen.handshake_timeout);
-        if let Err(error) = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .await
-        {
+        let mut connection =
+            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.control.stopped() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, %peer, "an HTTP connection broke");
         }
     }

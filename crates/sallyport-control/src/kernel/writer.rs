@@ -6,6 +6,10 @@
 //! the busier the store, the larger the group. It then writes the entries, commits the outer
 //! transaction and wakes the whole group.
 //!
+//! A caller may stop waiting at any moment (a client hangs up, a time limit ends). Whatever moves the
+//! transaction from one state to the next therefore runs in a task of its own to its end; between those
+//! steps an abandoned writer leaves nothing but a savepoint to be rolled back.
+//!
 //! INVARIANT: a writer is told "durable" only after the COMMIT that holds its change and its entries
 //! returned; sequence numbers are dense because they are assigned under the connection's lock and only
 //! survive with that COMMIT.
@@ -98,7 +102,7 @@ pub(super) struct Writer(Arc<Shared>);
 const SEQUENCE_LOCK: &str = "SELECT pg_advisory_xact_lock(7022)";
 
 /// Starts the flusher.
-pub(super) fn start(connection: OwnedConnection, clock: Arc<dyn Clock>) -> Writer {
+pub(super) fn start(connection: OwnedConnection, clock: Arc<dyn Clock>, log_size: u64) -> Writer {
     let side = WriteSide {
         connection,
         is_open: false,
@@ -113,7 +117,7 @@ pub(super) fn start(connection: OwnedConnection, clock: Arc<dyn Clock>) -> Write
         flush: Notify::new(),
         is_stopped: AtomicBool::new(false),
         clock,
-        log_size: watch::Sender::new(0),
+        log_size: watch::Sender::new(log_size),
     });
     let flusher = Arc::downgrade(&shared);
     task::spawn("store flusher", async move {
@@ -134,17 +138,19 @@ impl Writer {
         if self.is_stopped() {
             return Err(StoreError::Stopped);
         }
-        if let Err(error) = side.open().await {
-            self.0.abandon(&mut side, &error).await;
-            return Err(error);
-        }
-        Ok(Transaction::new(
-            Held {
+        let shared = Arc::clone(&self.0);
+        let opened = task::run("store begin", async move {
+            if let Err(error) = side.open().await {
+                shared.abandon(&mut side, &error).await;
+                return Err(error);
+            }
+            Ok(Held {
                 side: Some(side),
-                shared: Arc::clone(&self.0),
-            },
-            actor,
-        ))
+                shared,
+            })
+        });
+        let held = opened.await.unwrap_or(Err(StoreError::Stopped))?;
+        Ok(Transaction::new(held, actor))
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -319,6 +325,18 @@ fn is_recoverable(error: &StoreError) -> bool {
     }
 }
 
+/// Number of entries in the log.
+pub(super) async fn log_size(connection: &mut OwnedConnection) -> Result<u64, StoreError> {
+    let sql = "SELECT next_seq FROM audit_head WHERE id = 1";
+    let rows = connection.as_mut().all(sql, vec![]).await?;
+    rows.first()
+        .ok_or_else(|| StoreError::Damaged {
+            place: "audit_head".to_owned(),
+            problem: "it has no row".to_owned(),
+        })?
+        .count("next_seq")
+}
+
 /// A writer's turn on the connection.
 pub(super) struct Held {
     side: Option<OwnedMutexGuard<WriteSide>>,
@@ -369,28 +387,38 @@ impl Held {
             entries.push(PendingEntry { seq, bytes, leaf });
         }
         let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-        side.connection.plain("RELEASE SAVEPOINT writer").await?;
-        side.next_seq = first_seq.saturating_add(count);
-        side.last_at = at;
-        side.entries.extend(entries);
-        self.wait_for_group().await?;
+        self.join_group(entries, first_seq.saturating_add(count), at)
+            .await?;
         Ok(Committed { first_seq, at })
     }
 
     pub(super) async fn commit_without_record(mut self) -> Result<(), StoreError> {
-        self.side()
-            .connection
-            .plain("RELEASE SAVEPOINT writer")
-            .await?;
-        self.wait_for_group().await
+        let side = self.side();
+        let (next_seq, last_at) = (side.next_seq, side.last_at);
+        self.join_group(Vec::new(), next_seq, last_at).await
     }
 
-    /// Leaves the connection to the next writer and waits for the group's verdict.
-    async fn wait_for_group(mut self) -> Result<(), StoreError> {
+    /// Releases the savepoint, leaves the connection to the next writer and waits for the group's
+    /// verdict.
+    async fn join_group(
+        mut self,
+        entries: Vec<PendingEntry>,
+        next_seq: u64,
+        last_at: Timestamp,
+    ) -> Result<(), StoreError> {
         let (sender, verdict) = oneshot::channel();
-        self.side().waiters.push(sender);
-        drop(self.side.take());
-        self.shared.flush.notify_one();
+        let released = task::run("store release", async move {
+            let side = self.side();
+            side.connection.plain("RELEASE SAVEPOINT writer").await?;
+            side.next_seq = next_seq;
+            side.last_at = last_at;
+            side.entries.extend(entries);
+            side.waiters.push(sender);
+            drop(self.side.take());
+            self.shared.flush.notify_one();
+            Ok(())
+        });
+        released.await.unwrap_or(Err(StoreError::Stopped))?;
         match verdict.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(cause)) => Err(StoreError::NotDurable { cause }),
