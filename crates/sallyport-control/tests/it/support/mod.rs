@@ -1,0 +1,5 @@
+//! A control plane in a temporary directory, reached as people and gateways reach it: through its routes
+//! and its socket.
+
+pub mod gateway;
+pub mod node;

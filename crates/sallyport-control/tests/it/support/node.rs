@@ -1,0 +1,175 @@
+//! A running control plane with an owner, people, a target, and requests as a person makes them.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, body::Body, http::Request};
+use http_body_util::BodyExt as _;
+use sallyport_control::{
+    config::ControlConfig,
+    kernel::{caller::ClientAddress, clock::RatchetClock, control::Control},
+    routes, secret,
+};
+use sallyport_core::time::{Clock, Timestamp};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+/// A clock that goes when told to.
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub fn advance(&self, by: Duration) {
+        let ms = i64::try_from(by.as_millis()).unwrap();
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_ms(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl RatchetClock for ManualClock {
+    fn raise(&self, floor: Timestamp) {
+        self.0.fetch_max(floor.unix_ms(), Ordering::SeqCst);
+    }
+
+    fn behind(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// A control plane without sockets, and its gateway socket once served.
+pub struct Node {
+    pub control: Control,
+    pub clock: Arc<ManualClock>,
+    pub router: Router,
+    directory: TempDir,
+}
+
+/// Somebody with a token, a password and a one-time-code secret.
+pub struct Person {
+    pub name: String,
+    pub token: String,
+}
+
+pub const PASSWORD: &str = "correct horse battery staple";
+
+impl Node {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With other settings than the defaults.
+    pub async fn start_with(set: impl FnOnce(&mut ControlConfig)) -> Self {
+        let directory = TempDir::new().unwrap();
+        let clock = Arc::new(ManualClock(AtomicI64::new(1_795_355_040_000)));
+        let mut config = ControlConfig::default();
+        config.store.data_directory = directory.path().join("control");
+        set(&mut config);
+        Self::open(config, clock, directory).await
+    }
+
+    /// The same node after its process was killed, with other settings.
+    pub async fn restart_with(self, set: impl FnOnce(&mut ControlConfig)) -> Self {
+        let mut config = self.control.config().clone();
+        set(&mut config);
+        let Self { control, clock, router, directory } = self;
+        drop((control, router));
+        Self::open(config, clock, directory).await
+    }
+
+    async fn open(config: ControlConfig, clock: Arc<ManualClock>, directory: TempDir) -> Self {
+        let control = Control::open(config, clock.clone()).await.unwrap();
+        let key_file = directory.path().join("vault.key");
+        secret::workflow::open_with_key_file(&control, &key_file).await.unwrap();
+        let router = routes::all().into_router(control.clone());
+        Self { control, clock, router, directory }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("control/gateway.sock")
+    }
+
+    /// Makes a request; returns status and body.
+    pub async fn call(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        let mut request = request.body(body).unwrap();
+        request.extensions_mut().insert(ClientAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        (status, body)
+    }
+
+    /// Makes a request that must succeed; returns its body.
+    pub async fn ok(&self, person: &Person, method: &str, path: &str, body: Option<Value>) -> Value {
+        let (status, answer) = self.call(&person.token, method, path, body).await;
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    /// Enrols and signs in with a code.
+    pub async fn enrol(&self, name: &str, code: &str) -> Person {
+        let body = json!({ "code": code, "password": PASSWORD, "name": name });
+        let (status, enrolled) = self.call("", "POST", "/v1/enrol", Some(body)).await;
+        assert_eq!(status, 201, "{enrolled}");
+        // A one-time code works once; enrolment used none, sign-in uses the current one.
+        let code = one_time_code(enrolled["totp_uri"].as_str().unwrap(), self.clock.now());
+        let body = json!({ "name": name, "password": PASSWORD, "code": code });
+        let (status, signed_in) = self.call("", "POST", "/v1/sign-in", Some(body)).await;
+        assert!((200..300).contains(&status), "{signed_in}");
+        Person { name: name.to_owned(), token: signed_in["token"].as_str().unwrap().to_owned() }
+    }
+
+    /// The first owner.
+    pub async fn owner(&self) -> Person {
+        let code = sallyport_control::authn::first_owner_code(&self.control).await.unwrap().unwrap();
+        self.enrol("olga", code.expose_secret()).await
+    }
+
+    /// Another person.
+    pub async fn person(&self, owner: &Person, name: &str, groups: &[&str], roles: &[&str]) -> Person {
+        let body = json!({ "name": name, "groups": groups, "admin_roles": roles });
+        let created = self.ok(owner, "POST", "/v1/people", Some(body)).await;
+        self.enrol(name, created["code"].as_str().unwrap()).await
+    }
+
+    /// A target `web-1` with an account `root` whose certificates our authority signs.
+    pub async fn target(&self, owner: &Person, sensitivity: &str) {
+        let target = json!({
+            "name": "web-1", "protocol": "ssh", "address": "127.0.0.1:22", "sensitivity": sensitivity,
+            "pins_first_host_key": true,
+        });
+        self.ok(owner, "POST", "/v1/targets", Some(target)).await;
+        let account = json!({ "target": "web-1", "name": "root", "engine": "ssh_ca" });
+        self.ok(owner, "POST", "/v1/accounts", Some(account)).await;
+    }
+}
+
+/// The one-time code of an `otpauth://` URI at `now`.
+pub fn one_time_code(uri: &str, now: Timestamp) -> String {
+    let totp = totp_rs::Totp::from_url(uri).unwrap();
+    totp.generate(now.unix_s()).to_string()
+}
