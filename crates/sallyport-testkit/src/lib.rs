@@ -1,1 +1,11 @@
+//! Real targets and stores for tests, started on this machine and gone when the test is.
+//!
+//! A missing program is an error with what to install, never a skipped test.
+//!
+//! INVARIANT: what is started here ends with the test process, however that ends.
+//!
+//! Not here: anything the product needs when it runs.
 
+#![warn(missing_docs)]
+
+pub mod targets;

@@ -8,6 +8,8 @@
 //!
 //! Not here: accepting connections and their limits (`listener`).
 
+pub mod ssh;
+
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
@@ -68,6 +70,8 @@ pub trait Protocol: Send + Sync {
 ///
 /// # Errors
 /// [`SetupError`] of the first that cannot be offered.
-pub fn all(_setup: &ProtocolSetup) -> Result<Vec<Arc<dyn Protocol>>, SetupError> {
-    Ok(vec![])
+pub fn all(setup: &ProtocolSetup) -> Result<Vec<Arc<dyn Protocol>>, SetupError> {
+    Ok(vec![
+        Arc::new(ssh::Ssh::new(setup)?),
+    ])
 }

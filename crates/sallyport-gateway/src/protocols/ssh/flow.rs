@@ -1,0 +1,263 @@
+//! How much a peer may send: reading and windows that follow what the other side takes.
+//!
+//! russh extends a channel's window as soon as bytes arrive. Waiting for the channel's task at that
+//! moment would stop the loop of the whole connection, in both directions, and two sides that wait
+//! for each other would never wake up. So its callbacks never wait, and two other things hold peers
+//! back:
+//!
+//! - A target's connection carries one channel. While too much of it waits, the connection is not
+//!   read ([`Valve::close`]): TCP holds the target back, and nobody else notices.
+//! - A client's connection carries many. russh asks how large the next window shall be, one size for
+//!   all channels. While a channel does not keep up, that size is [`DRIP_BYTES`]: its sender stops,
+//!   except for a byte or two that carry the question whether to go on, and [`Valve::pause`] makes
+//!   those rare.
+//!
+//! INVARIANT: no loop ever waits for a channel, and what a client that keeps to its windows can make
+//! us hold is at most [`BACKLOG_BYTES_MAX`] for a connection; one that does not is cut off.
+//!
+//! Not here: the bytes themselves (`inbox`).
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+/// A channel's window: 2 MiB, as OpenSSH's.
+pub(super) const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// The window of a channel that must wait. The smallest that russh extends again at all: it does so
+/// when less than half is left, in whole bytes.
+pub(super) const DRIP_BYTES: u32 = 2;
+/// What a channel may have waiting before it must wait itself.
+pub(super) const CONGESTED_BYTES: usize = 1024 * 1024;
+/// What all channels of a connection may have waiting before none gets a full window.
+const CROWDED_BYTES: usize = 16 * 1024 * 1024;
+/// More than this is waiting only when the peer sends more than it was allowed.
+pub(super) const BACKLOG_BYTES_MAX: usize = CROWDED_BYTES + 8 * 1024 * 1024;
+/// How long a connection is not read after a drip.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What is waiting on a connection, as far as the next window depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Backlog {
+    /// Bytes waiting on the channel that was just given a window.
+    pub(super) own_bytes: usize,
+    /// Bytes waiting on the channel that has most.
+    pub(super) largest_bytes: usize,
+    /// Bytes waiting on all channels.
+    pub(super) total_bytes: usize,
+}
+
+impl Backlog {
+    /// Sums up a connection: `own` is waiting on the channel in question, `all` on every channel.
+    pub(super) fn new(own_bytes: usize, all: impl Iterator<Item = usize>) -> Self {
+        let mut backlog = Self {
+            own_bytes,
+            ..Self::default()
+        };
+        for bytes in all {
+            backlog.largest_bytes = backlog.largest_bytes.max(bytes);
+            backlog.total_bytes = backlog.total_bytes.saturating_add(bytes);
+        }
+        backlog
+    }
+
+    /// Whether the channel in question must wait.
+    pub(super) const fn is_congested(self) -> bool {
+        self.own_bytes > CONGESTED_BYTES
+    }
+
+    /// The size of the next window that any channel of the connection is given, after the channel in
+    /// question was given `given_bytes`.
+    pub(super) const fn next_window_bytes(self, given_bytes: u32) -> u32 {
+        if self.is_congested() || self.total_bytes > CROWDED_BYTES {
+            DRIP_BYTES
+        } else if given_bytes == DRIP_BYTES {
+            // Not congested, and it used up its window while others were: its turn.
+            WINDOW_BYTES
+        } else if self.largest_bytes > CONGESTED_BYTES {
+            DRIP_BYTES
+        } else {
+            WINDOW_BYTES
+        }
+    }
+}
+
+/// Holds back the reading of one connection; writing goes on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Valve(Arc<ValveState>);
+
+#[derive(Debug, Default)]
+struct ValveState {
+    position: AtomicU8,
+    reader: AtomicWaker,
+}
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const PAUSED: u8 = 2;
+
+impl Valve {
+    /// Nothing is read until [`Valve::open`].
+    pub(super) fn close(&self) {
+        self.0.position.store(CLOSED, Ordering::Release);
+    }
+
+    /// Reading goes on.
+    pub(super) fn open(&self) {
+        if self.0.position.swap(OPEN, Ordering::AcqRel) == CLOSED {
+            self.0.reader.wake();
+        }
+    }
+
+    /// The next read waits [`PAUSE`].
+    pub(super) fn pause(&self) {
+        self.0.position.store(PAUSED, Ordering::Release);
+    }
+}
+
+/// A stream whose reads pass a valve.
+#[derive(Debug)]
+pub(super) struct ValvedStream<S> {
+    stream: S,
+    valve: Valve,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> ValvedStream<S> {
+    pub(super) fn new(stream: S, valve: Valve) -> Self {
+        Self {
+            stream,
+            valve,
+            pause: None,
+        }
+    }
+
+    fn poll_valve(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = &*self.valve.0;
+        state.reader.register(cx.waker());
+        match state.position.load(Ordering::Acquire) {
+            CLOSED => return Poll::Pending,
+            PAUSED => {
+                state.position.store(OPEN, Ordering::Release);
+                self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+            }
+            _ => {}
+        }
+        if let Some(pause) = &mut self.pause {
+            if pause.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.pause = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ValvedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.poll_valve(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ValvedStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LITTLE: usize = 1_000;
+    const MUCH: usize = CONGESTED_BYTES + 1;
+
+    #[test]
+    fn a_connection_that_keeps_up_has_full_windows() {
+        let backlog = Backlog::new(LITTLE, [LITTLE, 0].into_iter());
+        assert_eq!(backlog.next_window_bytes(WINDOW_BYTES), WINDOW_BYTES);
+    }
+
+    #[test]
+    fn a_channel_that_does_not_keep_up_is_given_drips_until_it_does() {
+        let stalled = Backlog::new(MUCH, [MUCH].into_iter());
+        assert_eq!(stalled.next_window_bytes(WINDOW_BYTES), DRIP_BYTES);
+        assert_eq!(stalled.next_window_bytes(DRIP_BYTES), DRIP_BYTES);
+        let taken = Backlog::new(LITTLE, [LITTLE].into_iter());
+        assert_eq!(taken.next_window_bytes(DRIP_BYTES), WINDOW_BYTES);
+    }
+
+    #[test]
+    fn given_another_channel_is_stalled_then_a_full_window_is_for_the_one_that_asked() {
+        let healthy = Backlog::new(LITTLE, [LITTLE, MUCH].into_iter());
+        // It used up its window: the next one given is full, ...
+        assert_eq!(healthy.next_window_bytes(DRIP_BYTES), WINDOW_BYTES);
+        // ... and once it has it, the stalled one must not get one by chance.
+        assert_eq!(healthy.next_window_bytes(WINDOW_BYTES), DRIP_BYTES);
+    }
+
+    /// Memory stays bounded whatever the channels do together.
+    #[test]
+    fn a_crowded_connection_has_no_full_windows() {
+        let crowded = Backlog::new(LITTLE, [MUCH * 16].into_iter());
+        assert_eq!(crowded.next_window_bytes(DRIP_BYTES), DRIP_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_closed_valve_holds_reads_until_it_opens() {
+        let (mut near, far) = tokio::io::duplex(64);
+        let valve = Valve::default();
+        let mut stream = ValvedStream::new(far, valve.clone());
+        tokio::io::AsyncWriteExt::write_all(&mut near, b"x")
+            .await
+            .unwrap();
+        valve.close();
+        let mut byte = [0];
+        {
+            let mut read = std::pin::pin!(tokio::io::AsyncReadExt::read(&mut stream, &mut byte));
+            assert!(futures_util::poll!(&mut read).is_pending());
+            valve.open();
+            assert_eq!(read.await.unwrap(), 1);
+        }
+        assert_eq!(byte, *b"x");
+    }
+
+    /// Everything granted before the first drip, and what may follow, fits below the limit that
+    /// tells a peer that cheats from one that does not.
+    #[test]
+    fn a_peer_that_keeps_to_its_windows_is_never_cut_off() {
+        let window = WINDOW_BYTES as usize;
+        assert!(CROWDED_BYTES + 2 * window + window / 2 <= BACKLOG_BYTES_MAX);
+    }
+}

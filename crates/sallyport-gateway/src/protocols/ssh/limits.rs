@@ -1,0 +1,30 @@
+//! Bounds of this protocol on what a client or a target can take, beyond the gateway's own limits.
+
+use std::time::Duration;
+
+/// Channels open at one time on one connection.
+pub(super) const CHANNELS_MAX: usize = 10;
+/// Connections to the target kept for the session's next channel.
+pub(super) const IDLE_TARGET_CONNECTIONS_MAX: usize = 4;
+/// How long a target may take for the handshake, for logging in, and for opening a channel, each.
+pub(super) const TARGET_ANSWER_TIME: Duration = Duration::from_secs(15);
+/// Keys a client may offer on one connection, known or not.
+pub(super) const OFFERS_MAX: u32 = 64;
+/// Rounds of prompts on one connection; waiting for an approver does not count.
+pub(super) const PROMPT_ROUNDS_MAX: u32 = 24;
+/// Least time a failed proof takes, whatever failed.
+pub(super) const REJECTION_TIME: Duration = Duration::from_millis(400);
+/// How often a waiting client is asked whether it is still there.
+pub(super) const LIFE_SIGN_EVERY: Duration = Duration::from_secs(5);
+/// How often a waiting person is told that nothing has changed, in life signs.
+pub(super) const LIFE_SIGNS_PER_LINE: u32 = 3;
+/// How often an idle client is asked whether it is still there, and how often it may not answer.
+pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
+/// See [`KEEPALIVE_EVERY`].
+pub(super) const KEEPALIVES_UNANSWERED_MAX: usize = 3;
+/// How long a client that closed its channel waits for what it sent to reach the target.
+pub(super) const FLUSH_TIME: Duration = Duration::from_secs(2);
+/// How long the person is given to hear why the session is over.
+pub(super) const FAREWELL_TIME: Duration = Duration::from_millis(500);
+/// Environment variables passed on for one channel.
+pub(super) const ENV_MAX: usize = 32;

@@ -1,0 +1,301 @@
+//! SSH: shell, exec, sftp and scp with stock clients. Everything else is refused by default.
+//!
+//! Followed: RFC 4251 to 4254, RFC 4256 (keyboard-interactive), RFC 8308 and RFC 8332 (extensions,
+//! SHA-2 signatures), OpenSSH's `PROTOCOL` (strict key exchange, SFTP extensions) and
+//! `PROTOCOL.certkeys`, draft-ietf-secsh-filexfer-02 (SFTP version 3), OpenSSH's `scp.c`.
+//!
+//! A client's connection has one visitor (callbacks), one task here that starts and ends things, and
+//! one task for each channel. `docs/plugins/protocol/ssh.md` says what people see.
+//!
+//! INVARIANT: a byte reaches a target only through a channel's task, after the channel's operation was
+//! let through and the byte was recorded.
+//!
+//! Not here: connections and their limits (`listener`), deciding and recording (`session`).
+
+mod algorithms;
+mod channel;
+mod codec;
+mod credential;
+mod flow;
+pub mod fuzz;
+mod host_key;
+mod inbox;
+mod limits;
+mod handshake;
+mod operations;
+mod relay;
+mod scp;
+mod sftp;
+mod transfer;
+mod upstream;
+mod visitor;
+mod wording;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use russh::{Disconnect, MethodKind, MethodSet, SshId, keys::PrivateKey, server};
+use sallyport_core::{
+    authz::Reason,
+    descriptor::{Descriptor, OperationDescriptor, Setting},
+    session::{EndReason, OperationKind},
+};
+use sallyport_evidence::recording::SESSION_CHANNEL;
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use self::{
+    flow::{Valve, ValvedStream, WINDOW_BYTES},
+    limits::{FAREWELL_TIME, KEEPALIVE_EVERY, KEEPALIVES_UNANSWERED_MAX, REJECTION_TIME},
+    handshake::Admission,
+    upstream::Targets,
+    visitor::{Job, Visitor, VisitorError},
+};
+use super::{Protocol, ProtocolSetup, ServeError, SetupError};
+use crate::{door::Door, session::Session, stream::ClientStream};
+
+/// The protocol's kind, as stored and typed.
+const KIND: &str = "ssh";
+/// Jobs that may wait for a connection's task.
+const JOBS_MAX: usize = 64;
+
+/// The SSH gateway.
+#[derive(Debug)]
+pub struct Ssh {
+    config: Arc<server::Config>,
+}
+
+impl Ssh {
+    /// Gets ready: reads the gateway's host key, or makes it at the first start.
+    ///
+    /// # Errors
+    /// [`SetupError`] when there is no usable host key.
+    pub fn new(setup: &ProtocolSetup) -> Result<Self, SetupError> {
+        let directory = setup.data_directory.join(KIND);
+        let key = host_key::load_or_make(&directory).map_err(|source| SetupError {
+            kind: KIND,
+            source: Box::new(source),
+        })?;
+        let attempts = setup.limits.authentication_attempts_max;
+        Ok(Self {
+            config: Arc::new(config(key, usize::try_from(attempts).unwrap_or(usize::MAX))),
+        })
+    }
+}
+
+fn config(key: PrivateKey, attempts_max: usize) -> server::Config {
+    server::Config {
+        server_id: SshId::Standard("SSH-2.0-Sallyport".into()),
+        methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive][..]),
+        auth_rejection_time: REJECTION_TIME,
+        // Every client asks once without a proof, to learn the methods.
+        auth_rejection_time_initial: Some(std::time::Duration::ZERO),
+        keys: vec![key],
+        window_size: WINDOW_BYTES,
+        // Unused: what arrives is taken from the callbacks.
+        channel_buffer_size: 4,
+        event_buffer_size: 16,
+        preferred: algorithms::towards_clients(),
+        max_auth_attempts: attempts_max,
+        // The login grace and the session's own limits end connections.
+        inactivity_timeout: None,
+        keepalive_interval: Some(KEEPALIVE_EVERY),
+        keepalive_max: KEEPALIVES_UNANSWERED_MAX,
+        nodelay: true,
+        ..server::Config::default()
+    }
+}
+
+#[async_trait]
+impl Protocol for Ssh {
+    fn describe(&self) -> Descriptor {
+        let operation = |kind: OperationKind, purpose: &str, is_refusable| OperationDescriptor {
+            kind: kind.as_str().to_owned(),
+            purpose: purpose.to_owned(),
+            is_refusable,
+        };
+        Descriptor {
+            kind: KIND.to_owned(),
+            title: "SSH".to_owned(),
+            settings: Vec::<Setting>::new(),
+            operations: vec![
+                operation(OperationKind::Shell, "an interactive shell", true),
+                operation(OperationKind::Exec, "one command", true),
+                operation(OperationKind::Subsystem, "file transfer by sftp", true),
+                operation(OperationKind::FileUpload, "a file moved to the target", true),
+                operation(
+                    OperationKind::FileDownload,
+                    "a file moved from the target",
+                    true,
+                ),
+                operation(
+                    OperationKind::FileChange,
+                    "a file or directory removed, renamed, made or given attributes",
+                    true,
+                ),
+                operation(
+                    OperationKind::TypedCommand,
+                    "a command typed at a prompt",
+                    false,
+                ),
+                operation(
+                    OperationKind::Forward,
+                    "a forwarded connection, agent or display; never offered",
+                    true,
+                ),
+            ],
+            secrets_needed: vec!["password".to_owned(), "private_key".to_owned()],
+        }
+    }
+
+    async fn serve(&self, stream: ClientStream, door: Door) -> Result<(), ServeError> {
+        let (jobs, queue) = mpsc::channel(JOBS_MAX);
+        let valve = Valve::default();
+        let door = Arc::new(door);
+        let visitor = Visitor::new(Arc::clone(&door), jobs, valve.clone());
+        let stream = ValvedStream::new(stream, valve);
+        let running = server::run_stream(Arc::clone(&self.config), stream, visitor)
+            .await
+            .map_err(|error| failed("begin", error))?;
+        let connection = Connection {
+            door,
+            admitted: None,
+            tasks: Vec::new(),
+        };
+        connection.run(running, queue).await
+    }
+}
+
+fn failed(attempt: &'static str, error: VisitorError) -> ServeError {
+    ServeError {
+        kind: KIND,
+        attempt,
+        source: Box::new(error),
+    }
+}
+
+/// Who was let in.
+enum Admitted {
+    To(Arc<Session>, Arc<Targets>),
+    Denied(Arc<str>),
+}
+
+/// One client's connection, around its channels' tasks.
+struct Connection {
+    door: Arc<Door>,
+    admitted: Option<Admitted>,
+    tasks: Vec<JoinHandle<Option<()>>>,
+}
+
+impl Connection {
+    async fn run(
+        mut self,
+        mut running: server::RunningSession<Visitor>,
+        mut queue: mpsc::Receiver<Job>,
+    ) -> Result<(), ServeError> {
+        let handle = running.handle();
+        let over = loop {
+            let session = self.session();
+            let ended = async {
+                match session {
+                    Some(session) => session.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                served = &mut running => break Some(served),
+                Some(job) = queue.recv() => self.take(job).await,
+                _ = ended => break None,
+            }
+        };
+        // The client is told by its channels, then cut off.
+        let session = self.session();
+        let telling = async {
+            for task in self.tasks {
+                let _ = task.await;
+            }
+        };
+        match over {
+            Some(served) => {
+                if let Some(session) = session {
+                    session.end(EndReason::ClientClosed);
+                }
+                let _ = timeout(FAREWELL_TIME, telling).await;
+                served.map_err(|error| failed("speak SSH", error))
+            }
+            None => {
+                let _ = timeout(FAREWELL_TIME, telling).await;
+                let goodbye = async {
+                    let why = "the session is over".to_owned();
+                    let _ = handle
+                        .disconnect(Disconnect::ByApplication, why, String::new())
+                        .await;
+                    let _ = (&mut running).await;
+                };
+                // A client that does not listen is cut off when this returns.
+                let _ = timeout(FAREWELL_TIME / 2, goodbye).await;
+                Ok(())
+            }
+        }
+    }
+
+    fn session(&self) -> Option<Arc<Session>> {
+        match &self.admitted {
+            Some(Admitted::To(session, _)) => Some(Arc::clone(session)),
+            Some(Admitted::Denied(_)) | None => None,
+        }
+    }
+
+    async fn take(&mut self, job: Job) {
+        match (job, &self.admitted) {
+            (Job::Admitted(Admission::Opened(session)), _) => {
+                let targets = Arc::new(Targets::new(Arc::clone(&session)));
+                self.admitted = Some(Admitted::To(session, targets));
+            }
+            (Job::Admitted(Admission::Denied(denial)), _) => {
+                self.admitted = Some(Admitted::Denied(denial));
+            }
+            (Job::Serve(channel), Some(Admitted::To(session, targets))) => {
+                let serving = relay::serve(Arc::clone(session), Arc::clone(targets), channel);
+                let task = guard(Arc::clone(session), serving);
+                self.tasks
+                    .push(self.door.spawn("serve an SSH channel", task));
+            }
+            (Job::Serve(channel), Some(Admitted::Denied(denial))) => {
+                let telling = relay::deny(channel, Arc::clone(denial));
+                self.tasks
+                    .push(self.door.spawn("deny an SSH channel", telling));
+            }
+            (Job::Refused(operation), Some(Admitted::To(session, _))) => {
+                session
+                    .refuse_operation(SESSION_CHANNEL, operation, Reason::FeatureRefused)
+                    .await;
+            }
+            // russh lets nobody open channels who was not let in.
+            (Job::Serve(_), None) | (Job::Refused(_), _) => {}
+        }
+        self.tasks.retain(|task| !task.is_finished());
+    }
+}
+
+/// Ends the session when the task of one of its channels panics: what it was doing is not known.
+async fn guard(session: Arc<Session>, serving: impl Future<Output = ()>) {
+    let mut ender = EndsOnPanic {
+        session,
+        is_armed: true,
+    };
+    serving.await;
+    ender.is_armed = false;
+}
+
+struct EndsOnPanic {
+    session: Arc<Session>,
+    is_armed: bool,
+}
+
+impl Drop for EndsOnPanic {
+    fn drop(&mut self) {
+        if self.is_armed && std::thread::panicking() {
+            self.session.end(EndReason::Panicked);
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! One channel's task: waits until it is known what the channel is for, has that decided, opens it at
+//! the target, and moves bytes until either side is done or the session is over.
+//!
+//! INVARIANT: nothing of a channel reaches the target before its operation was let through. Every
+//! wait is raced against the end of the session.
+//!
+//! Not here: the bytes' meaning (`transfer`), the target's connection (`upstream`), callbacks
+//! (`visitor`).
+
+use std::sync::Arc;
+
+use russh::ChannelWriteHalf;
+use sallyport_core::{
+    authz::Reason,
+    session::{EndReason, Operation, OperationOutcome},
+};
+use sallyport_evidence::recording::{FrameKind, SESSION_CHANNEL};
+use tokio::time::timeout;
+
+use super::{
+    channel::{ClientChannel, ClientEvent, PtyRequest, signal_name},
+    inbox::Arrival,
+    limits::{FAREWELL_TIME, FLUSH_TIME},
+    operations::{self, Launch},
+    transfer::{Legs, Transfer, TransferError},
+    upstream::{Stream, TargetChannel, TargetEvent, Targets, UpstreamError},
+    wording,
+};
+use crate::session::{
+    ChannelOpening, ChannelRecord, Content, End, OperationResult, OperationStart, RunningOperation,
+    Session, SessionOver,
+};
+
+/// Why a channel ended otherwise than by itself.
+enum Stop {
+    /// The session is over.
+    Over(End),
+    /// The client's side is gone.
+    ClientGone,
+    /// What it was for is refused.
+    Refused(String),
+    /// The target cannot be used.
+    Upstream(UpstreamError),
+    /// The target's connection broke.
+    TargetGone,
+    /// What it carried could not be followed.
+    Unreadable(TransferError),
+}
+
+impl From<SessionOver> for Stop {
+    fn from(SessionOver(end): SessionOver) -> Self {
+        Self::Over(end)
+    }
+}
+
+impl From<TransferError> for Stop {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Over(over) => over.into(),
+            TransferError::ClientGone(_) => Self::ClientGone,
+            TransferError::TargetGone(_) => Self::TargetGone,
+            error @ (TransferError::Sftp(_) | TransferError::Scp(_)) => Self::Unreadable(error),
+        }
+    }
+}
+
+/// What a channel was asked to be.
+struct Order {
+    launch: Launch,
+    pty: Option<PtyRequest>,
+    env: Vec<(String, String)>,
+}
+
+/// Serves one channel of an open session until it is closed.
+pub(super) async fn serve(session: Arc<Session>, targets: Arc<Targets>, client: ClientChannel) {
+    let client = Arc::new(client);
+    let mut has_pty = false;
+    let stopped = tokio::select! {
+        served = serve_order(&session, &targets, &client, &mut has_pty) => served.err(),
+        end = session.ended() => Some(Stop::Over(end)),
+    };
+    let Some(stop) = stopped else { return };
+    // Whatever broke first, the end of the session explains it.
+    let stop = session.end_if_over().map_or(stop, Stop::Over);
+    let farewell = part(&session, &client, stop, has_pty);
+    // A client that does not listen is not waited for.
+    let _ = timeout(FAREWELL_TIME, farewell).await;
+}
+
+async fn serve_order(
+    session: &Arc<Session>,
+    targets: &Targets,
+    client: &Arc<ClientChannel>,
+    has_pty: &mut bool,
+) -> Result<(), Stop> {
+    let Some(order) = await_order(session, client).await? else {
+        return Ok(());
+    };
+    *has_pty = order.pty.is_some();
+    let (record, operation) = begin(session, &order).await?;
+    let opened = targets.open().await.map_err(Stop::Upstream)?;
+    launch(&opened.writer, &order)
+        .await
+        .map_err(|_| Stop::TargetGone)?;
+    greet(session, client, &order).await?;
+    let channel = LiveChannel {
+        transfer: transfer_of(&order),
+        legs: Legs {
+            session: Arc::clone(session),
+            record,
+            client: Arc::clone(client),
+            target: tokio::sync::Mutex::new(Arc::clone(&opened.writer)),
+            has_pty: *has_pty,
+        },
+        target: opened,
+    };
+    channel.run(targets, operation, order.pty.is_some()).await
+}
+
+/// Tells a person who was refused why, on the first thing they ask for.
+pub(super) async fn deny(client: ClientChannel, denial: Arc<str>) {
+    let mut has_pty = false;
+    while let Some(arrival) = client.inbox.next().await {
+        match arrival {
+            Arrival::Event(ClientEvent::Pty(_)) => has_pty = true,
+            Arrival::Event(ClientEvent::Launch(_) | ClientEvent::RefusedLaunch(..)) => break,
+            _ => {}
+        }
+    }
+    let told = client.tell(&denial, has_pty).await;
+    // A client that is gone needs no words.
+    let _ = told.and(client.close_refused().await);
+}
+
+/// Collects what the client says before it launches something. Nothing when it closes the channel.
+async fn await_order(session: &Session, client: &ClientChannel) -> Result<Option<Order>, Stop> {
+    let (mut pty, mut env) = (None, Vec::new());
+    while let Some(arrival) = client.inbox.next().await {
+        match arrival {
+            Arrival::Event(ClientEvent::Pty(request)) => pty = Some(request),
+            Arrival::Event(ClientEvent::Env(name, value)) => env.push((name, value)),
+            Arrival::Event(ClientEvent::Launch(launch)) => {
+                return Ok(Some(Order { launch, pty, env }));
+            }
+            Arrival::Event(ClientEvent::RefusedLaunch(operation, reason)) => {
+                return Err(refuse_launch(session, operation, reason).await);
+            }
+            // A size or a signal without a process, and bytes for nobody.
+            Arrival::Event(
+                ClientEvent::Resize(_) | ClientEvent::Signal(_) | ClientEvent::Eof,
+            )
+            | Arrival::Content((), _) => {}
+        }
+    }
+    Ok(None)
+}
+
+async fn refuse_launch(session: &Session, operation: Operation, reason: Reason) -> Stop {
+    let text = wording::refusal(operation.kind.as_str(), reason);
+    session
+        .refuse_operation(SESSION_CHANNEL, operation, reason)
+        .await;
+    Stop::Refused(text)
+}
+
+/// Opens the channel in the recording and has its operation decided.
+async fn begin(
+    session: &Arc<Session>,
+    order: &Order,
+) -> Result<(ChannelRecord, RunningOperation), Stop> {
+    let operation = order.launch.operation();
+    let content = match (&order.launch, &order.pty) {
+        (Launch::Shell, _) | (Launch::Exec(_), Some(_)) => Content::Full,
+        (Launch::Sftp, _) => Content::Digest,
+        (Launch::Exec(command), None) => match operations::scp(command) {
+            Some(_) => Content::Digest,
+            None => Content::Limited,
+        },
+    };
+    let record = session
+        .open_channel(ChannelOpening {
+            kind: order.launch.as_str(),
+            pty: order.pty.as_ref().map(PtyRequest::recorded),
+            command: matches!(order.launch, Launch::Exec(_)).then_some(operation.detail.as_str()),
+            content,
+        })
+        .await?;
+    let kind = operation.kind.as_str();
+    match session.begin_operation(record.number(), operation).await {
+        OperationStart::Begun(running) => Ok((record, running)),
+        OperationStart::Refused(reason) => {
+            let text = wording::refusal(kind, reason);
+            record.event(FrameKind::Note(&text)).await?;
+            Err(Stop::Refused(text))
+        }
+        OperationStart::Over(over) => Err(over.into()),
+    }
+}
+
+fn transfer_of(order: &Order) -> Transfer {
+    match &order.launch {
+        Launch::Sftp => Transfer::sftp(),
+        // On a terminal the bytes are not the protocol's any more.
+        Launch::Exec(command) if order.pty.is_none() => match operations::scp(command) {
+            Some(command) => Transfer::scp(command),
+            None => Transfer::Plain,
+        },
+        Launch::Exec(_) | Launch::Shell => Transfer::Plain,
+    }
+}
+
+async fn launch(
+    target: &ChannelWriteHalf<russh::client::Msg>,
+    order: &Order,
+) -> Result<(), russh::Error> {
+    if let Some(pty) = &order.pty {
+        let size = pty.size;
+        target
+            .request_pty(
+                true,
+                &pty.term,
+                size.columns,
+                size.rows,
+                size.width_pixels,
+                size.height_pixels,
+                &pty.modes,
+            )
+            .await?;
+    }
+    for (name, value) in &order.env {
+        target.set_env(false, name.as_str(), value.as_str()).await?;
+    }
+    match &order.launch {
+        Launch::Shell => target.request_shell(true).await,
+        Launch::Exec(command) => target.exec(true, command.clone()).await,
+        Launch::Sftp => target.request_subsystem(true, order.launch.as_str()).await,
+    }
+}
+
+/// What the person must read before an interactive session.
+async fn greet(session: &Session, client: &ClientChannel, order: &Order) -> Result<(), Stop> {
+    let notice = session.notice();
+    if order.launch != Launch::Shell || notice.is_empty() {
+        return Ok(());
+    }
+    session.note(notice).await?;
+    client
+        .tell(notice, order.pty.is_some())
+        .await
+        .map_err(|_| Stop::ClientGone)
+}
+
+/// A channel that both sides use.
+struct LiveChannel {
+    transfer: Transfer,
+    legs: Legs,
+    target: TargetChannel,
+}
+
+/// How a process at the target ended, as far as the target said.
+#[derive(Default)]
+struct Exit {
+    is_launch_refused: bool,
+    status: Option<u32>,
+    has_ended: bool,
+}
+
+impl LiveChannel {
+    async fn run(
+        self,
+        targets: &Targets,
+        operation: RunningOperation,
+        asked_for_pty: bool,
+    ) -> Result<(), Stop> {
+        let mut exit = Exit::default();
+        let result = tokio::select! {
+            up = self.up() => up,
+            down = self.down(&mut exit, asked_for_pty) => down,
+            () = self.abandoned() => Err(Stop::ClientGone),
+        };
+        self.transfer.interrupt();
+        let outcome = match (&result, &exit) {
+            (_, exit) if exit.is_launch_refused => OperationOutcome::FailedAtTarget,
+            (Ok(()), _) => OperationOutcome::Completed,
+            (Err(_), exit) if exit.has_ended => OperationOutcome::Completed,
+            (Err(_), _) => OperationOutcome::Interrupted,
+        };
+        let known = OperationResult {
+            exit_status: exit.status,
+            ..OperationResult::default()
+        };
+        operation.finish(outcome, known);
+        if self.target.is_lost() && !exit.has_ended {
+            return Err(Stop::TargetGone);
+        }
+        result?;
+        let gone = |_| Stop::ClientGone;
+        self.legs.client.close().await.map_err(gone)?;
+        targets.give_back(self.target);
+        Ok(())
+    }
+
+    /// The client closed the channel, and what it had sent had its time to reach the target.
+    async fn abandoned(&self) {
+        self.legs.client.inbox.closed().await;
+        tokio::time::sleep(FLUSH_TIME).await;
+    }
+
+    async fn up(&self) -> Result<(), Stop> {
+        let target = &self.target.writer;
+        let lost = |_| Stop::TargetGone;
+        while let Some(arrival) = self.legs.client.inbox.next().await {
+            match arrival {
+                Arrival::Content((), bytes) => self.transfer.up(&self.legs, bytes).await?,
+                Arrival::Event(ClientEvent::Resize(size)) => {
+                    self.legs
+                        .record
+                        .event(FrameKind::Resized {
+                            columns: size.columns,
+                            rows: size.rows,
+                        })
+                        .await?;
+                    target
+                        .window_change(
+                            size.columns,
+                            size.rows,
+                            size.width_pixels,
+                            size.height_pixels,
+                        )
+                        .await
+                        .map_err(lost)?;
+                }
+                Arrival::Event(ClientEvent::Signal(signal)) => {
+                    let name = FrameKind::Signal(signal_name(&signal));
+                    self.legs.record.event(name).await?;
+                    target.signal(signal).await.map_err(lost)?;
+                }
+                Arrival::Event(ClientEvent::Eof) => target.eof().await.map_err(lost)?,
+                // Refused in the callback: the channel is launched.
+                Arrival::Event(
+                    ClientEvent::Pty(_)
+                    | ClientEvent::Env(..)
+                    | ClientEvent::Launch(_)
+                    | ClientEvent::RefusedLaunch(..),
+                ) => {}
+            }
+        }
+        // The target ends the process of a channel that is closed.
+        let _ = target.close().await;
+        Err(Stop::ClientGone)
+    }
+
+    async fn down(&self, exit: &mut Exit, asked_for_pty: bool) -> Result<(), Stop> {
+        let gone = |_| Stop::ClientGone;
+        let (client, record) = (&self.legs.client, &self.legs.record);
+        let mut pty_unanswered = asked_for_pty;
+        while let Some(arrival) = self.target.next().await {
+            match arrival {
+                Arrival::Content(Stream::Output, bytes) => {
+                    self.transfer.down(&self.legs, bytes).await?;
+                }
+                Arrival::Content(Stream::ErrorOutput, bytes) => {
+                    record.error_output(&bytes).await?;
+                    client.send_error(bytes).await.map_err(gone)?;
+                }
+                Arrival::Event(TargetEvent::Granted) => pty_unanswered = false,
+                Arrival::Event(TargetEvent::Refused) if pty_unanswered => {
+                    pty_unanswered = false;
+                    let text = "sallyport: the target gives no terminal";
+                    client.tell(text, true).await.map_err(gone)?;
+                }
+                Arrival::Event(TargetEvent::Refused) => {
+                    exit.is_launch_refused = true;
+                    let text = "sallyport: the target refused the request";
+                    client.tell(text, asked_for_pty).await.map_err(gone)?;
+                    client
+                        .exit_status(wording::EXIT_REFUSED)
+                        .await
+                        .map_err(gone)?;
+                    return Ok(());
+                }
+                Arrival::Event(TargetEvent::Eof) => client.eof().await.map_err(gone)?,
+                Arrival::Event(TargetEvent::ExitStatus(status)) => {
+                    record.event(FrameKind::ExitStatus(status)).await?;
+                    (exit.status, exit.has_ended) = (Some(status), true);
+                    client.exit_status(status).await.map_err(gone)?;
+                }
+                Arrival::Event(TargetEvent::ExitSignal {
+                    signal,
+                    core_dumped,
+                    message,
+                }) => {
+                    let frame = FrameKind::ExitSignal {
+                        name: signal_name(&signal),
+                        core_dumped,
+                        message: &message,
+                    };
+                    record.event(frame).await?;
+                    exit.has_ended = true;
+                    client
+                        .exit_signal(signal, core_dumped, message)
+                        .await
+                        .map_err(gone)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells the person why the channel ends, and ends it.
+async fn part(session: &Session, client: &ClientChannel, stop: Stop, has_pty: bool) {
+    let told = match stop {
+        Stop::ClientGone => client.close().await,
+        Stop::Over(end) => {
+            // On a line of its own, whatever was on the screen.
+            let text = format!("\n{}", wording::end(&end));
+            let told = client.tell(&text, has_pty).await;
+            // No exit status: nobody knows how the process would have ended.
+            told.and(client.eof().await).and(client.close().await)
+        }
+        Stop::Refused(text) => {
+            let told = client.tell(&text, has_pty).await;
+            told.and(client.close_refused().await)
+        }
+        Stop::Upstream(error) => {
+            let reason = error.reason();
+            let end = error.end_reason();
+            warn(session, &error, "the target cannot be used");
+            let told = client.tell(&wording::reason_lines(reason), has_pty).await;
+            let told = told.and(client.close_refused().await);
+            session.end(end);
+            told
+        }
+        Stop::TargetGone => {
+            let end = End {
+                reason: EndReason::TargetClosed,
+                comment: String::new(),
+            };
+            let text = format!("\n{}", wording::end(&end));
+            let told = client.tell(&text, has_pty).await;
+            let told = told.and(client.eof().await).and(client.close().await);
+            session.end(EndReason::TargetClosed);
+            told
+        }
+        Stop::Unreadable(error) => {
+            warn(session, &error, "a file transfer was stopped");
+            let text = "sallyport: the file transfer cannot be followed and was stopped";
+            let told = client.tell(text, has_pty).await;
+            told.and(client.close_refused().await)
+        }
+    };
+    // A client that is gone needs no words.
+    let _ = told;
+}
+
+/// The operator reads the whole chain of causes, the person a reason and its code.
+fn warn(session: &Session, error: &(dyn std::error::Error + 'static), what: &str) {
+    tracing::warn!(session_id = %session.id(), error, "{what}");
+}

@@ -1,0 +1,196 @@
+//! What the gateway says to the person, on standard error and in prompts: a few lines, each with its
+//! stable code, and what to do.
+//!
+//! INVARIANT: nothing from outside reaches a terminal unescaped (security class K5).
+
+use sallyport_api::gateway::{ChallengeAnswer, Refused, RequestProgress};
+use sallyport_core::{
+    authz::{Reason, Unmet},
+    id::RequestId,
+    inventory::Selector,
+};
+use sallyport_evidence::recording::escape_controls;
+
+use crate::session::End;
+
+/// Exit status of a channel that policy or the gateway refused: as a shell's for a command that may
+/// not be run.
+pub(super) const EXIT_REFUSED: u32 = 126;
+
+/// What a person reads who is not let in.
+pub(super) fn denial(selector: Option<&Selector>, refused: &Refused) -> String {
+    let mut text = match selector {
+        Some(selector) => format!(
+            "sallyport: {}@{} is refused\n",
+            selector.account, selector.target
+        ),
+        None => String::new(),
+    };
+    for reason in &refused.reasons {
+        text.push_str(&reason_lines(*reason));
+    }
+    if refused.reasons.is_empty() {
+        text.push_str(&reason_lines(Reason::ControlUnavailable));
+    }
+    if !refused.reference.is_empty() {
+        text.push_str(&format!(
+            "sallyport: reference: {}\n",
+            escape_controls(&refused.reference)
+        ));
+    }
+    text
+}
+
+/// One reason and its remedy.
+pub(super) fn reason_lines(reason: Reason) -> String {
+    format!(
+        "sallyport: {} ({})\nsallyport: what you can do: {}\n",
+        reason.message(),
+        reason.code(),
+        reason.remedy()
+    )
+}
+
+/// Why one operation was refused, on one line.
+pub(super) fn refusal(what: &str, reason: Reason) -> String {
+    format!(
+        "sallyport: {} refused: {} ({}); {}",
+        escape_controls(what),
+        reason.message(),
+        reason.code(),
+        reason.remedy()
+    )
+}
+
+/// Why the session is over.
+pub(super) fn end(end: &End) -> String {
+    let code = end.reason.as_str();
+    match end.comment.as_str() {
+        "" => format!("sallyport: {} ({code})", end.reason.message()),
+        comment => format!(
+            "sallyport: {} ({code}): {}",
+            end.reason.message(),
+            escape_controls(comment)
+        ),
+    }
+}
+
+/// Lines for a terminal: in raw mode a line feed alone does not return to the first column.
+pub(super) fn for_terminal(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\n', "\r\n")
+}
+
+/// What is missing, before the prompts that ask for it.
+pub(super) fn challenge(selector: &Selector, answer: &ChallengeAnswer) -> String {
+    let mut missing: Vec<String> = Vec::new();
+    for unmet in &answer.unmet {
+        match unmet {
+            Unmet::Grant => {}
+            Unmet::Mfa { .. } => missing.push("a one-time code".to_owned()),
+            Unmet::Justification { min_chars } => {
+                missing.push(format!("a reason of at least {min_chars} characters"));
+            }
+            Unmet::Ticket { prefix } => {
+                missing.push(format!("a ticket ({}...)", escape_controls(prefix)));
+            }
+            Unmet::Approval { count: 1, from } => {
+                missing.push(format!("1 approval{}", of_group(from.as_deref())));
+            }
+            Unmet::Approval { count, from } => {
+                missing.push(format!("{count} approvals{}", of_group(from.as_deref())));
+            }
+        }
+    }
+    let what = match missing.is_empty() {
+        true => "a grant".to_owned(),
+        false => missing.join(", "),
+    };
+    format!(
+        "sallyport: {}@{} needs {what}",
+        selector.account, selector.target
+    )
+}
+
+fn of_group(from: Option<&str>) -> String {
+    from.map(|group| format!(" from {}", escape_controls(group)))
+        .unwrap_or_default()
+}
+
+/// Where a request stands, on one line.
+pub(super) fn progress(request_id: &RequestId, progress: &RequestProgress) -> String {
+    match progress {
+        RequestProgress::Waiting {
+            approvals_missing,
+            approved_by,
+            expires_at,
+        } => {
+            let plural = if *approvals_missing == 1 { "" } else { "s" };
+            let so_far = match approved_by.is_empty() {
+                true => String::new(),
+                false => {
+                    let names: Vec<_> = approved_by.iter().map(|name| name.as_str()).collect();
+                    format!(", approved by {}", names.join(", "))
+                }
+            };
+            format!(
+                "sallyport: request {request_id} is waiting for {approvals_missing} \
+                 approval{plural}{so_far} (ends {expires_at})"
+            )
+        }
+        RequestProgress::Granted { until, .. } => {
+            format!("sallyport: request {request_id} is granted until {until}")
+        }
+        RequestProgress::Ended { reason, comment } => {
+            let comment = match comment.as_str() {
+                "" => String::new(),
+                comment => format!(": {}", escape_controls(comment)),
+            };
+            format!(
+                "sallyport: request {request_id}: {} ({}){comment}\nsallyport: what you can do: {}",
+                reason.message(),
+                reason.code(),
+                reason.remedy()
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sallyport_core::session::EndReason;
+
+    use super::*;
+
+    #[test]
+    fn a_denial_names_code_remedy_and_reference() {
+        let selector = "root@web-1".parse().unwrap();
+        let text = denial(
+            Some(&selector),
+            &Refused {
+                reasons: vec![Reason::NotPermitted],
+                reference: "req_1\u{1b}[2J".to_owned(),
+            },
+        );
+        assert!(text.contains("root@web-1"));
+        assert!(text.contains("(not-permitted)"));
+        assert!(text.contains(Reason::NotPermitted.remedy()));
+        assert!(text.contains("req_1"));
+        assert!(!text.contains('\u{1b}'));
+    }
+
+    /// K5: an operator's comment is text, never terminal control.
+    #[test]
+    fn a_comment_cannot_control_the_terminal() {
+        let text = end(&End {
+            reason: EndReason::EndedByOperator,
+            comment: "\u{1b}]0;owned\u{7}".to_owned(),
+        });
+        assert!(text.contains("(ended-by-operator)"));
+        assert!(!text.contains(['\u{1b}', '\u{7}']));
+    }
+
+    #[test]
+    fn terminals_get_carriage_returns_once() {
+        assert_eq!(for_terminal("a\nb\r\nc"), "a\r\nb\r\nc");
+    }
+}

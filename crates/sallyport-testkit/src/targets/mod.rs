@@ -1,0 +1,3 @@
+//! Real servers, one file per kind.
+
+pub mod postgres;

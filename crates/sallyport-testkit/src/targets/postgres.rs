@@ -1,0 +1,236 @@
+//! A PostgreSQL server of our own: fresh, on a Unix socket only, gone with the test.
+//!
+//! Making a cluster takes seconds, so one is made per machine and copied for each server.
+//!
+//! INVARIANT: the server listens on no network address, and dies with the process that started it.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use tempfile::TempDir;
+
+const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+const PACKAGE: &str = "postgresql-15";
+/// The server refuses to run as root; Debian's package brings this account.
+const ACCOUNT: &str = "postgres";
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Postgres {
+    server: Child,
+    home: TempDir,
+}
+
+impl Postgres {
+    /// Starts a server with an empty cluster.
+    ///
+    /// # Errors
+    ///
+    /// When PostgreSQL is not installed, or does not start.
+    pub fn start() -> anyhow::Result<Self> {
+        let postgres = Path::new(PROGRAMS).join("postgres");
+        ensure!(
+            postgres.exists(),
+            "`{}` is missing: apt-get install {PACKAGE}",
+            postgres.display()
+        );
+        let template = template()?;
+        let home = TempDir::with_prefix("sallyport-pg-").context("make a directory")?;
+        give_to_account(home.path())?;
+        let data = home.path().join("data");
+        run(Command::new("cp").arg("-a").arg(&template).arg(&data))?;
+
+        let mut command = as_account(&postgres);
+        command
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(home.path())
+            .args(["-h", "", "-c", "fsync=off", "-c", "max_connections=60"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let (server, is_ready) = spawn_for_process(command)?;
+        let started = Self { server, home };
+        ensure!(
+            is_ready.recv_timeout(START_MAX).unwrap_or(false),
+            "PostgreSQL did not start"
+        );
+        Ok(started)
+    }
+
+    /// Makes a database and returns its URL.
+    ///
+    /// # Errors
+    ///
+    /// When there is one of this name.
+    pub fn create_database(&self, name: &str) -> anyhow::Result<String> {
+        ensure!(
+            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            "`{name}` needs no quoting"
+        );
+        self.execute("postgres", &format!("CREATE DATABASE {name}"))?;
+        Ok(self.url(name))
+    }
+
+    /// URL of a database.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        let socket = self.home.path().display();
+        format!("postgres://{ACCOUNT}@localhost/{database}?host={socket}&sslmode=disable")
+    }
+
+    /// Runs SQL as the superuser; returns its rows, columns separated by `|`.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses it.
+    pub fn execute(&self, database: &str, sql: &str) -> anyhow::Result<String> {
+        run(Command::new(Path::new(PROGRAMS).join("psql"))
+            .arg("-h")
+            .arg(self.home.path())
+            .args(["-U", ACCOUNT, "-d", database, "-v", "ON_ERROR_STOP=1"])
+            .args(["-X", "-q", "-t", "-A", "-c", sql]))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let data = self.home.path().join("data");
+        let stopped = run(as_account(&Path::new(PROGRAMS).join("pg_ctl"))
+            .args(["stop", "-m", "immediate", "-D"])
+            .arg(data));
+        if stopped.is_err() {
+            let _ = self.server.kill();
+        }
+        let _ = self.server.wait();
+    }
+}
+
+/// The cluster that servers begin as, made once per machine.
+fn template() -> anyhow::Result<PathBuf> {
+    let shelf = std::env::temp_dir().join("sallyport-testkit");
+    fs::create_dir_all(&shelf).context("make the shelf of templates")?;
+    let lock = File::create(shelf.join("postgres-15.lock")).context("open the template's lock")?;
+    lock.lock().context("wait for the template")?;
+    let template = shelf.join("postgres-15");
+    if template.exists() {
+        return Ok(template);
+    }
+    let making = TempDir::with_prefix_in("making-", &shelf).context("make a directory")?;
+    give_to_account(making.path())?;
+    let cluster = making.path().join("cluster");
+    run(as_account(&Path::new(PROGRAMS).join("initdb"))
+        .arg("-D")
+        .arg(&cluster)
+        .args([
+            "-U",
+            ACCOUNT,
+            "--auth=trust",
+            "--no-sync",
+            "--wal-segsize=1",
+        ])
+        .args(["--locale=C", "-E", "UTF8"]))?;
+    fs::rename(&cluster, &template).context("put the template on its shelf")?;
+    Ok(template)
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| {
+        use std::os::unix::fs::MetadataExt as _;
+        metadata.uid() == 0
+    })
+}
+
+/// A program run as the server's account, ending when the thread that starts it does.
+fn as_account(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "INT"]);
+    if is_root() {
+        command.args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups"]);
+    }
+    command.arg(program).current_dir("/");
+    command
+}
+
+fn give_to_account(path: &Path) -> anyhow::Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let accounts = fs::read_to_string("/etc/passwd").context("read the accounts")?;
+    let mut fields = accounts
+        .lines()
+        .find(|line| line.starts_with("postgres:"))
+        .with_context(|| format!("no account `{ACCOUNT}`: apt-get install {PACKAGE}"))?
+        .split(':')
+        .skip(2);
+    let mut id = || -> anyhow::Result<u32> {
+        let field = fields.next().context("an account has ids")?;
+        Ok(field.parse()?)
+    };
+    chown(path, Some(id()?), Some(id()?)).context("give a directory to the account")
+}
+
+/// Starts the server from a thread that lives as long as the process: the signal for the end comes when
+/// the starting thread ends, and test threads end early. Says once whether the server is ready.
+fn spawn_for_process(mut command: Command) -> anyhow::Result<(Child, mpsc::Receiver<bool>)> {
+    let (child_sender, child) = mpsc::sync_channel(1);
+    let (ready_sender, ready) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        let mut spawned = command.spawn();
+        let log = spawned.as_mut().ok().and_then(|child| child.stderr.take());
+        if child_sender.send(spawned).is_err() {
+            return;
+        }
+        for line in log
+            .into_iter()
+            .flat_map(|log| BufReader::new(log).lines())
+            .map_while(Result::ok)
+        {
+            if line.contains("ready to accept connections") {
+                let _ = ready_sender.try_send(true);
+            }
+        }
+        let _ = ready_sender.try_send(false);
+    });
+    let child = child.recv().context("start a thread")?;
+    Ok((child.context("start PostgreSQL")?, ready))
+}
+
+fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("run {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_a_server_when_dropped_then_it_is_gone_with_its_files() {
+        let postgres = Postgres::start().unwrap();
+        let home = postgres.home.path().to_owned();
+        postgres.create_database("orders").unwrap();
+        assert_eq!(postgres.execute("orders", "SELECT 40 + 2").unwrap(), "42");
+        drop(postgres);
+        assert!(!home.exists());
+    }
+}
