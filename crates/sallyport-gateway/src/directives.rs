@@ -198,10 +198,10 @@ impl Directives {
         )
     }
 
-    /// The sessions that live.
+    /// Who lives, for a hello. Counts as a roll call, so say hello with it.
     #[must_use]
-    pub fn live_sessions(&self) -> Vec<SessionId> {
-        self.live.ids()
+    pub fn call_roll(&self) -> Vec<SessionId> {
+        self.live.call_roll()
     }
 
     fn read(&self, bundle: &str) -> Arc<dyn PolicyEngine> {

@@ -6,7 +6,7 @@
 //! Not here: what ending does (`session`), when control asks for it (`directives`).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -31,16 +31,32 @@ pub struct LiveSessions {
 #[derive(Debug, Default)]
 struct Table {
     sessions: HashMap<SessionId, Arc<SessionState>>,
+    /// Sessions that are over, whose end control has not acknowledged yet.
+    unreported: HashSet<SessionId>,
+    /// How often control was told who lives.
+    roll_calls: u64,
     early_ends: VecDeque<(SessionId, End)>,
     is_closed: bool,
 }
 
-/// There is no room for another session, or the gateway is stopping.
+/// Why a session is not taken in.
 #[derive(Debug, thiserror::Error)]
-#[error("add a session to the {live} that live")]
-pub struct NoRoom {
-    live: usize,
+pub enum InsertError {
+    /// There are too many, or the gateway is stopping.
+    #[error("add a session to the {live} that live")]
+    NoRoom {
+        /// How many live.
+        live: usize,
+    },
+    /// Control was told who lives while this session was opening, and was not told of it: control has
+    /// closed it.
+    #[error("take in a session that control was not told of at its last roll call")]
+    NotOnRoll,
 }
+
+/// Control was told who lives this many times; a session that opens must be on the next roll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RollCall(u64);
 
 impl LiveSessions {
     /// An empty table for at most `sessions_max` sessions.
@@ -56,12 +72,26 @@ impl LiveSessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a session. One that was ended before it came is added and ended at once.
-    pub(crate) fn insert(&self, session: &Arc<SessionState>, now: Timestamp) -> Result<(), NoRoom> {
+    /// The last roll call: to be taken before control is asked to open a session.
+    pub(crate) fn last_roll_call(&self) -> RollCall {
+        RollCall(self.table().roll_calls)
+    }
+
+    /// Adds a session that control opened after roll call `since`. One that was ended before it came
+    /// is added and ended at once.
+    pub(crate) fn insert(
+        &self,
+        session: &Arc<SessionState>,
+        since: RollCall,
+        now: Timestamp,
+    ) -> Result<(), InsertError> {
         let mut table = self.table();
         let live = table.sessions.len();
         if table.is_closed || live >= self.sessions_max {
-            return Err(NoRoom { live });
+            return Err(InsertError::NoRoom { live });
+        }
+        if table.roll_calls != since.0 {
+            return Err(InsertError::NotOnRoll);
         }
         let id = session.id().clone();
         let early = table.early_ends.iter().position(|(ended, _)| *ended == id);
@@ -137,10 +167,27 @@ impl LiveSessions {
         }
     }
 
-    /// The ids of all live sessions.
+    /// Who lives, for control to compare with what it knows; counts as a roll call. A session that is
+    /// over is still named until control has its end, or control would write down another one.
     #[must_use]
-    pub fn ids(&self) -> Vec<SessionId> {
-        self.table().sessions.keys().cloned().collect()
+    pub fn call_roll(&self) -> Vec<SessionId> {
+        let mut table = self.table();
+        table.roll_calls = table.roll_calls.wrapping_add(1);
+        let over = table
+            .unreported
+            .iter()
+            .filter(|id| !table.sessions.contains_key(*id));
+        table.sessions.keys().chain(over).cloned().collect()
+    }
+
+    /// Notes that the end of a session is kept and on its way to control.
+    pub(crate) fn end_kept(&self, id: &SessionId) {
+        self.table().unreported.insert(id.clone());
+    }
+
+    /// Notes that control has the end of a session, or will never take it.
+    pub(crate) fn end_reported(&self, id: &SessionId) {
+        self.table().unreported.remove(id);
     }
 
     /// Whether no session lives.

@@ -179,6 +179,9 @@ impl Carrier {
 
     fn enqueue(&mut self, segment: SegmentNumber, evidence: Evidence) {
         let session_id = evidence.session_id().clone();
+        if matches!(evidence, Evidence::Closed(_)) {
+            self.live.end_kept(&session_id);
+        }
         let queue = self.queues.entry(session_id.clone()).or_default();
         if queue.is_empty() {
             self.ready.push_back(session_id);
@@ -245,9 +248,12 @@ impl Carrier {
             return;
         };
         if !matches!(delivery, Delivery::Retry)
-            && let Some((segment, _)) = queue.pop_front()
+            && let Some((segment, evidence)) = queue.pop_front()
         {
             self.finished_segments.push(segment);
+            if matches!(evidence, Evidence::Closed(_)) {
+                self.live.end_reported(&session_id);
+            }
         }
         if queue.is_empty() {
             self.queues.remove(&session_id);

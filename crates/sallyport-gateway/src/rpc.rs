@@ -9,8 +9,9 @@
 //!
 //! Not here: what pushes do ([`crate::directives`]), the bytes of frames (`sallyport-api`).
 
+mod link;
+
 use std::{
-    collections::HashMap,
     io,
     path::PathBuf,
     sync::{
@@ -21,37 +22,32 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::BytesMut;
 use sallyport_api::gateway::{self as api, Call, FromControl, FromGateway, Reply};
 use sallyport_core::{
     id::{AuthenticationId, GatewayId, RequestId, SessionId, TargetId},
     time::Clock,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::{Semaphore, mpsc, oneshot},
+    net::{UnixStream, unix::OwnedWriteHalf},
+    sync::{Semaphore, SemaphorePermit, mpsc},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroize as _;
 
+use self::link::{FrameReader, Link, LinkError};
 use crate::{
     control::{ControlError, ControlPlane, OpenAnswer},
     directives::Directives,
 };
 
-/// Calls under way at one time, waiting for approval excepted.
-const CALLS_MAX: usize = 256;
+/// Calls under way at one time, waiting for approval excepted. Control serves 256 of both together.
+const CALLS_MAX: usize = 128;
+/// People whose requests are watched at one time; others take turns.
+const WAITS_MAX: usize = 128;
 /// How long control itself waits for a request to change before it answers.
 const AWAIT_MAX: Duration = Duration::from_secs(20);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// Frames are written together up to this size.
-const WRITE_BYTES: usize = 256 * 1024;
 
 /// What the client needs to know.
 #[derive(Clone, Debug)]
@@ -66,41 +62,6 @@ pub struct RpcSettings {
     pub call_timeout: Duration,
     /// How long control may be silent.
     pub silence: Duration,
-    /// People who may wait for approval at one time.
-    pub waits_max: usize,
-}
-
-/// Why a connection to control ended.
-#[derive(Debug, thiserror::Error)]
-enum LinkError {
-    #[error("connect to control at `{path}`")]
-    Connect { path: PathBuf, source: io::Error },
-    #[error("{attempt} control")]
-    Io {
-        attempt: &'static str,
-        source: io::Error,
-    },
-    #[error("{attempt} control")]
-    Frame {
-        attempt: &'static str,
-        source: api::FrameError,
-    },
-    #[error("control closed the connection")]
-    Closed,
-    #[error("wait for a sign of life of control within {silence_s} s")]
-    Silent { silence_s: u64 },
-    #[error("control refuses this gateway: {message}")]
-    Refused { message: String },
-}
-
-type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>>;
-
-/// A connection that works.
-#[derive(Clone, Debug)]
-struct Link {
-    outgoing: mpsc::Sender<FromGateway>,
-    /// Calls that wait for their answer; nothing once the connection broke.
-    pending: Pending,
 }
 
 /// The client. Share it; [`RpcClient::run`] it once.
@@ -127,7 +88,7 @@ impl RpcClient {
     #[must_use]
     pub fn new(settings: RpcSettings, directives: Arc<Directives>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            waits: Semaphore::new(settings.waits_max),
+            waits: Semaphore::new(WAITS_MAX),
             settings,
             directives,
             clock,
@@ -165,10 +126,7 @@ impl RpcClient {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(link) = link {
-            link.pending
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            link.hang_up();
         }
         metrics::gauge!("sallyport_gateway_control_connected").set(0);
     }
@@ -184,7 +142,7 @@ impl RpcClient {
                 tracing::info!("connected to control");
                 tokio::select! {
                     error = self.read(&mut reader, &link) => error,
-                    error = write(writer, outgoing, self.settings.silence) => error,
+                    error = link::write(writer, outgoing, self.settings.silence) => error,
                 }
             }
         }
@@ -210,34 +168,18 @@ impl RpcClient {
                 source,
             })?;
         let (read_half, mut write_half) = stream.into_split();
-        let mut reader = FrameReader {
-            stream: read_half,
-            buffer: BytesMut::new(),
-            silence: self.settings.silence,
-        };
+        let mut reader = FrameReader::new(read_half, self.settings.silence);
 
         let hello = Call::Hello(api::GatewayHello {
             rpc_version: api::RPC_VERSION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             gateway_id: self.settings.gateway_id.clone(),
             sealing_key: self.settings.sealing_key.clone(),
-            live_sessions: self.directives.live_sessions(),
+            live_sessions: self.directives.call_roll(),
         });
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut bytes = BytesMut::new();
-        api::encode_frame(&FromGateway { id, call: hello }, &mut bytes).map_err(|source| {
-            LinkError::Frame {
-                attempt: "greet",
-                source,
-            }
-        })?;
-        timeout(self.settings.silence, write_half.write_all(&bytes))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(|source| LinkError::Io {
-                attempt: "greet",
-                source,
-            })?;
+        let frame = FromGateway { id, call: hello };
+        link::write_one(&mut write_half, &frame, self.settings.silence).await?;
 
         match reader.next().await? {
             FromControl::Reply {
@@ -259,11 +201,7 @@ impl RpcClient {
                 return Err(LinkError::Refused { message });
             }
         }
-        let (outgoing, frames) = mpsc::channel(CALLS_MAX);
-        let link = Link {
-            outgoing,
-            pending: Arc::new(Mutex::new(Some(HashMap::new()))),
-        };
+        let (link, frames) = Link::new(CALLS_MAX.saturating_add(WAITS_MAX));
         Ok((reader, write_half, link, frames))
     }
 
@@ -271,60 +209,41 @@ impl RpcClient {
         loop {
             match reader.next().await {
                 Ok(FromControl::Push { push }) => self.directives.pushed(push, self.clock.now()),
-                Ok(FromControl::Reply { id, reply }) => {
-                    let mut pending = link.pending.lock().unwrap_or_else(PoisonError::into_inner);
-                    // Nobody waits for the answer to a call that timed out.
-                    if let Some(waiting) = pending.as_mut().and_then(|calls| calls.remove(&id)) {
-                        let _ = waiting.send(reply);
-                    }
-                }
+                Ok(FromControl::Reply { id, reply }) => link.answer(id, reply),
                 Err(error) => return error,
             }
         }
     }
 
     async fn call(&self, name: &'static str, call: Call) -> Result<Reply, ControlError> {
-        self.call_within(name, call, &self.calls, Some(self.settings.call_timeout))
+        let exchange = async {
+            let _slot = slot(&self.calls).await?;
+            self.exchange(name, call).await
+        };
+        timeout(self.settings.call_timeout, exchange)
             .await
+            .map_err(|_| ControlError::TimedOut { call: name })?
     }
 
-    /// Without `patience` only a broken connection ends the wait.
-    async fn call_within(
-        &self,
-        name: &'static str,
-        call: Call,
-        slots: &Semaphore,
-        patience: Option<Duration>,
-    ) -> Result<Reply, ControlError> {
-        let exchange = async {
-            let _slot = slots
-                .acquire()
-                .await
-                .map_err(|_| ControlError::Unavailable)?;
-            let link = self
-                .link
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            let link = link.ok_or(ControlError::Unavailable)?;
-            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-            let answer = link.expect_answer(id).ok_or(ControlError::Unavailable)?;
-            let frame = FromGateway { id, call };
-            link.outgoing
-                .send(frame)
-                .await
-                .map_err(|_| ControlError::Unavailable)?;
-            answer.wait().await.ok_or(ControlError::Unavailable)
-        };
-        let reply = match patience {
-            Some(patience) => timeout(patience, exchange)
-                .await
-                .map_err(|_| ControlError::TimedOut { call: name })??,
-            None => exchange.await?,
-        };
-        match reply {
-            Reply::Failed(fault) => Err(ControlError::Failed { call: name, fault }),
-            reply => Ok(reply),
+    /// Sends a call and waits for its answer, for as long as the connection lasts.
+    async fn exchange(&self, name: &'static str, call: Call) -> Result<Reply, ControlError> {
+        let link = self
+            .link
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let link = link.ok_or(ControlError::Unavailable)?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let answer = link.expect_answer(id).ok_or(ControlError::Unavailable)?;
+        let frame = FromGateway { id, call };
+        link.outgoing
+            .send(frame)
+            .await
+            .map_err(|_| ControlError::Unavailable)?;
+        match answer.wait().await {
+            Some(Reply::Failed(fault)) => Err(ControlError::Failed { call: name, fault }),
+            Some(reply) => Ok(reply),
+            None => Err(ControlError::Unavailable),
         }
     }
 
@@ -347,117 +266,13 @@ impl RpcClient {
     }
 }
 
+async fn slot(slots: &Semaphore) -> Result<SemaphorePermit<'_>, ControlError> {
+    slots.acquire().await.map_err(|_| ControlError::Unavailable)
+}
+
 fn warn(error: &LinkError) {
     let error: &dyn std::error::Error = error;
     tracing::warn!(error, "no connection to control; trying again");
-}
-
-impl Link {
-    fn expect_answer(&self, id: u64) -> Option<Answer> {
-        let (sender, receiver) = oneshot::channel();
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.as_mut()?.insert(id, sender);
-        Some(Answer {
-            id,
-            receiver,
-            pending: Arc::clone(&self.pending),
-        })
-    }
-}
-
-/// An answer that is waited for; forgotten when the caller gives up.
-struct Answer {
-    id: u64,
-    receiver: oneshot::Receiver<Reply>,
-    pending: Pending,
-}
-
-impl Answer {
-    async fn wait(mut self) -> Option<Reply> {
-        (&mut self.receiver).await.ok()
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(calls) = pending.as_mut() {
-            calls.remove(&self.id);
-        }
-    }
-}
-
-struct FrameReader {
-    stream: OwnedReadHalf,
-    buffer: BytesMut,
-    silence: Duration,
-}
-
-impl FrameReader {
-    /// The next frame. The buffer never grows past one frame's limit, because a longer one is
-    /// refused by its length.
-    async fn next(&mut self) -> Result<FromControl, LinkError> {
-        loop {
-            let frame = api::decode_frame(&mut self.buffer).map_err(|source| LinkError::Frame {
-                attempt: "understand",
-                source,
-            })?;
-            if let Some(frame) = frame {
-                return Ok(frame);
-            }
-            let read = timeout(self.silence, self.stream.read_buf(&mut self.buffer)).await;
-            match read {
-                Ok(Ok(0)) => return Err(LinkError::Closed),
-                Ok(Ok(_)) => {}
-                Ok(Err(source)) => {
-                    return Err(LinkError::Io {
-                        attempt: "hear",
-                        source,
-                    });
-                }
-                Err(_) => {
-                    return Err(LinkError::Silent {
-                        silence_s: self.silence.as_secs(),
-                    });
-                }
-            }
-        }
-    }
-}
-
-async fn write(
-    mut stream: OwnedWriteHalf,
-    mut outgoing: mpsc::Receiver<FromGateway>,
-    patience: Duration,
-) -> LinkError {
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = outgoing.recv().await {
-        let mut next = Some(frame);
-        while let Some(frame) = next.take() {
-            if let Err(source) = api::encode_frame(&frame, &mut bytes) {
-                return LinkError::Frame {
-                    attempt: "address",
-                    source,
-                };
-            }
-            if bytes.len() < WRITE_BYTES {
-                next = outgoing.try_recv().ok();
-            }
-        }
-        let written = timeout(patience, stream.write_all(&bytes))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        // A password may have been in it.
-        bytes.as_mut().zeroize();
-        bytes.clear();
-        if let Err(source) = written {
-            return LinkError::Io {
-                attempt: "address",
-                source,
-            };
-        }
-    }
-    LinkError::Closed
 }
 
 #[async_trait]
@@ -490,10 +305,8 @@ impl ControlPlane for RpcClient {
         let name = "open_session";
         // A session that control opens after we gave up would stay open there: wait for the answer as
         // long as there is a connection. When it breaks, the next hello says what lives.
-        match self
-            .call_within(name, Call::OpenSession(open), &self.calls, None)
-            .await?
-        {
+        let _slot = slot(&self.calls).await?;
+        match self.exchange(name, Call::OpenSession(open)).await? {
             Reply::Opened(opened) => Ok(OpenAnswer::Opened(opened)),
             Reply::Challenge(challenge) => Ok(OpenAnswer::Challenge(challenge)),
             Reply::Refused(refused) => Ok(OpenAnswer::Refused(refused)),
@@ -526,11 +339,13 @@ impl ControlPlane for RpcClient {
             request_id,
             seen,
         };
+        // Standing in line for a turn costs nobody anything and is not timed.
+        let _turn = slot(&self.waits).await?;
         let patience = AWAIT_MAX.saturating_add(self.settings.call_timeout);
-        match self
-            .call_within(name, call, &self.waits, Some(patience))
-            .await?
-        {
+        let reply = timeout(patience, self.exchange(name, call))
+            .await
+            .map_err(|_| ControlError::TimedOut { call: name })??;
+        match reply {
             Reply::Request(answer) => Ok(answer),
             _ => Err(ControlError::WrongReply { call: name }),
         }

@@ -161,7 +161,6 @@ impl Gateway {
             sealing_key: sealing_key.public().to_vec(),
             call_timeout: config.limits.call_timeout(),
             silence: config.limits.control_silence(),
-            waits_max: config.limits.connections_max,
         };
         let client = Arc::new(RpcClient::new(
             settings,

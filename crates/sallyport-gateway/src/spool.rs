@@ -189,11 +189,18 @@ impl Spool {
             });
         }
         let (number, mut file) = self.take_segment()?;
-        let path = self.path(number);
         if let Err(source) = file.write_all(&bytes).and_then(|()| file.sync_data()) {
-            // The segment is not written on: what it holds is sound only up to here.
+            let path = self.path(number);
+            // The segment is sound up to here only. If it cannot even be shortened, the next
+            // attempt begins another.
             let whole_bytes = self.segments.back().map_or(0, |segment| segment.size_bytes);
-            cut(&path, whole_bytes)?;
+            if file
+                .set_len(whole_bytes)
+                .and_then(|()| file.sync_all())
+                .is_ok()
+            {
+                self.current = Some(file);
+            }
             return Err(SpoolError::Io {
                 attempt: "write segment",
                 path,
@@ -208,37 +215,37 @@ impl Spool {
         Ok(number)
     }
 
-    /// Notes that control has one entry of segment `number`; removes the segment after its last.
+    /// Notes that control has one entry of segment `number`. After its last the segment is removed,
+    /// or emptied while it is being written.
     ///
     /// # Errors
-    /// [`SpoolError::Io`] when the segment cannot be removed; its entries would be repeated after a
-    /// restart, which is harmless.
+    /// [`SpoolError::Io`] when that fails; its entries would be repeated after a restart, which is
+    /// harmless.
     pub fn acknowledge(&mut self, number: SegmentNumber) -> Result<(), SpoolError> {
-        let Some(index) = self
+        let path = self.path(number);
+        let is_written = self.current.is_some()
+            && self
+                .segments
+                .back()
+                .is_some_and(|segment| segment.number == number);
+        let Some(segment) = self
             .segments
-            .iter()
-            .position(|segment| segment.number == number)
+            .iter_mut()
+            .find(|segment| segment.number == number)
         else {
-            return Ok(());
-        };
-        let is_last = index.saturating_add(1) == self.segments.len();
-        let Some(segment) = self.segments.get_mut(index) else {
             return Ok(());
         };
         segment.unacknowledged = segment.unacknowledged.saturating_sub(1);
         if segment.unacknowledged > 0 {
             return Ok(());
         }
-        // The segment being written is kept while small: removing it after each acknowledgement
-        // would make a file for every record.
-        if is_last && self.current.is_some() && segment.size_bytes < SEGMENT_BYTES / 4 {
+        if let (true, Some(file)) = (is_written, &self.current) {
+            // Not synced: should the old length come back after a crash, so do harmless repeats.
+            file.set_len(0).map_err(at("empty segment", &path))?;
+            segment.size_bytes = 0;
             return Ok(());
         }
-        if is_last {
-            self.current = None;
-        }
-        self.segments.remove(index);
-        let path = self.path(number);
+        self.segments.retain(|segment| segment.number != number);
         fs::remove_file(&path).map_err(at("remove segment", &path))
     }
 
@@ -257,12 +264,11 @@ impl Spool {
         {
             return Ok((segment.number, file));
         }
-        self.remove_finished()?;
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
         let path = self.path(number);
         let file = OpenOptions::new()
-            .write(true)
+            .append(true)
             .create_new(true)
             .mode(0o600)
             .open(&path)
@@ -277,21 +283,6 @@ impl Spool {
             unacknowledged: 0,
         });
         Ok((number, file))
-    }
-
-    /// Removes segments kept only because they were being written.
-    fn remove_finished(&mut self) -> Result<(), SpoolError> {
-        while let Some(segment) = self
-            .segments
-            .iter()
-            .find(|segment| segment.unacknowledged == 0)
-        {
-            let number = segment.number;
-            let path = self.path(number);
-            fs::remove_file(&path).map_err(at("remove segment", &path))?;
-            self.segments.retain(|segment| segment.number != number);
-        }
-        Ok(())
     }
 
     fn path(&self, number: SegmentNumber) -> PathBuf {
@@ -405,6 +396,19 @@ mod tests {
         let (spool, left) = reopen(directory.path());
         assert_eq!(left, [anchor(1, 1), anchor(2, 1), anchor(1, 2)]);
         assert_eq!(spool.depth(), 3);
+    }
+
+    /// AU-6
+    #[test]
+    fn what_was_acknowledged_is_not_left_and_what_follows_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut spool, _) = reopen(directory.path());
+        let number = spool.append(&[anchor(1, 1)]).unwrap();
+        spool.acknowledge(number).unwrap();
+        assert_eq!(spool.depth(), 0);
+        spool.append(&[anchor(1, 2)]).unwrap();
+        drop(spool);
+        assert_eq!(reopen(directory.path()).1, [anchor(1, 2)]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ use sallyport_core::{
         RequestId, SessionId, TargetId,
     },
     inventory::Sensitivity,
-    policy::{BundleHash, Constraint, Demand},
+    policy::{BundleHash, Constraint, Demand, Requirement},
     principal::{Authentication, AuthenticationStrength, PrincipalKind},
     time::{Clock, Timestamp},
 };
@@ -89,6 +89,12 @@ impl ManualClock {
     }
 }
 
+impl ManualClock {
+    pub(crate) fn now(&self) -> Timestamp {
+        Clock::now(self)
+    }
+}
+
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_ms(self.0.load(Ordering::SeqCst))
@@ -130,8 +136,8 @@ pub(crate) fn seal(
 }
 
 /// Policies whose text is a list of words: `forbid:exec` forbids an operation, `forbid:session` any
-/// session, `idle:60` limits pauses, `content:10` recorded content; without `permit` nothing is
-/// permitted, and `unreadable` is no bundle.
+/// session, `no-upload` and `idle:60` limit it, `mfa-age:60` and `mfa-strong` demand; without `permit`
+/// nothing is permitted, and `unreadable` is no bundle.
 pub(crate) const READ_BUNDLE: ReadBundle = |text| {
     if text == "unreadable" {
         return Err("no bundle".into());
@@ -164,9 +170,16 @@ impl PolicyEngine for WordPolicies {
         let idle = self
             .number("idle:")
             .map(|seconds| Constraint::IdleTimeout { seconds });
-        let content = self
-            .number("content:")
-            .map(|bytes| Constraint::RecordingContentLimit { bytes });
+        let mfa = |strength, max_age_s| Requirement::Mfa {
+            strength,
+            max_age_s,
+        };
+        let age = self
+            .number("mfa-age:")
+            .map(|age_s| mfa(AuthenticationStrength::SingleFactor, Some(age_s)));
+        let strong = self
+            .has("mfa-strong")
+            .then(|| mfa(AuthenticationStrength::PhishingResistant, None));
         let uploads = self.has("no-upload").then_some(Constraint::FileTransfer {
             up: false,
             down: true,
@@ -178,8 +191,8 @@ impl PolicyEngine for WordPolicies {
             is_forbidden: self.has(&format!("forbid:{what}")),
             demands: vec![Demand {
                 policy: "limits".to_owned(),
-                requirements: Vec::new(),
-                constraints: [idle, content, uploads].into_iter().flatten().collect(),
+                requirements: [age, strong].into_iter().flatten().collect(),
+                constraints: [idle, uploads].into_iter().flatten().collect(),
             }],
         })
     }
@@ -618,14 +631,15 @@ impl Harness {
     pub(crate) async fn try_open(&self, opened: api::Opened) -> OpenOutcome {
         self.control
             .answer_open(move |_| OpenAnswer::Opened(Box::new(opened)));
-        let authentication_id = AuthenticationId::new(START, [1; 10]);
+        self.ask().await
+    }
+
+    /// Asks for root on web-1; the answer was prepared.
+    pub(crate) async fn ask(&self) -> OpenOutcome {
+        let proof = AuthenticationId::new(START, [1; 10]);
+        let (account, target) = ("root".parse().unwrap(), "web-1".parse().unwrap());
         self.door()
-            .open_session(
-                authentication_id,
-                "ssh",
-                "root".parse().unwrap(),
-                "web-1".parse().unwrap(),
-            )
+            .open_session(proof, "ssh", account, target)
             .await
     }
 

@@ -1,1 +1,153 @@
+#![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+use sallyport_core::session::{Operation, OperationKind};
+
+use super::*;
+use crate::{
+    control::OpenAnswer,
+    door::OpenOutcome,
+    enforce::OperationDecision,
+    testing::{Harness, session_id},
+};
+
+const GRACE: Duration = Duration::from_secs(60);
+
+fn exec() -> Operation {
+    Operation {
+        kind: OperationKind::Exec,
+        detail: "id".to_owned(),
+    }
+}
+
+/// GW-12, RE-12
+#[tokio::test]
+async fn sessions_outlive_control_by_the_grace_and_not_a_moment_longer() {
+    let harness = Harness::start();
+    let session = harness.open(1).await;
+    let directives = &harness.node.directives;
+    directives.lost(harness.clock.now());
+    harness.clock.advance(GRACE - Duration::from_millis(1));
+    directives.lost(harness.clock.now());
+    directives.sweep(harness.clock.now());
+    assert_eq!(session.end_if_over(), None);
+
+    harness.clock.advance(Duration::from_millis(1));
+    directives.sweep(harness.clock.now());
+    assert_eq!(session.ended().await.reason, EndReason::ControlLost);
+}
+
+/// GW-12
+#[tokio::test]
+async fn a_control_plane_that_comes_back_in_time_ends_no_session() {
+    let harness = Harness::start();
+    let session = harness.open(1).await;
+    let directives = &harness.node.directives;
+    directives.lost(harness.clock.now());
+    harness.clock.advance(GRACE - Duration::from_millis(1));
+    harness.welcome("permit", GRACE);
+    harness.clock.advance(GRACE);
+    directives.sweep(harness.clock.now());
+    assert_eq!(session.end_if_over(), None);
+}
+
+/// AC-6
+#[tokio::test]
+async fn an_end_that_overtakes_its_session_ends_it_as_it_opens() {
+    let harness = Harness::start();
+    let push = Push::EndSession {
+        session_id: session_id(1),
+        reason: EndReason::Locked,
+        comment: "incident 7".to_owned(),
+    };
+    harness.node.directives.pushed(push, harness.clock.now());
+    let session = harness.open(1).await;
+    let expected = End {
+        reason: EndReason::Locked,
+        comment: "incident 7".to_owned(),
+    };
+    assert_eq!(session.end_if_over(), Some(expected));
+}
+
+/// AC-6
+#[tokio::test]
+async fn a_welcome_ends_what_control_no_longer_knows() {
+    let harness = Harness::start();
+    let (ended, live) = (harness.open(1).await, harness.open(2).await);
+    harness.node.directives.welcomed(
+        Welcome {
+            permit_key: harness.signer.public(),
+            bundle: "permit".to_owned(),
+            user_authorities: Vec::new(),
+            end_now: vec![(session_id(1), EndReason::GrantEnded)],
+            control_grace_s: 60,
+        },
+        harness.clock.now(),
+    );
+    assert_eq!(ended.ended().await.reason, EndReason::GrantEnded);
+    assert_eq!(live.end_if_over(), None);
+}
+
+/// PO-3
+#[tokio::test]
+async fn a_new_bundle_decides_the_next_operation_of_a_live_session() {
+    let harness = Harness::start();
+    let session = harness.open(1).await;
+    assert_eq!(session.check(&exec()), OperationDecision::Permitted);
+    let push = Push::Bundle {
+        bundle: "permit forbid:exec".to_owned(),
+    };
+    harness.node.directives.pushed(push, harness.clock.now());
+    assert!(matches!(
+        session.check(&exec()),
+        OperationDecision::Refused(_)
+    ));
+    assert_eq!(session.end_if_over(), None);
+}
+
+/// PO-3
+#[tokio::test]
+async fn policies_that_cannot_be_read_permit_nothing_and_end_what_lives() {
+    let harness = Harness::start();
+    let session = harness.open(1).await;
+    let push = Push::Bundle {
+        bundle: "unreadable".to_owned(),
+    };
+    harness.node.directives.pushed(push, harness.clock.now());
+    assert_eq!(session.ended().await.reason, EndReason::PolicyChanged);
+    assert!(matches!(
+        session.check(&exec()),
+        OperationDecision::Refused(_)
+    ));
+}
+
+/// GW-12, AU-6
+#[tokio::test]
+async fn a_session_that_is_over_is_named_until_control_has_its_end() {
+    let harness = Harness::start();
+    let session = harness.open(1).await;
+    harness.control.set_reachable(false);
+    drop(session);
+    harness.control.until(|told| told.attempts > 0).await;
+    assert_eq!(harness.node.directives.call_roll(), [session_id(1)]);
+    harness.control.set_reachable(true);
+    harness.closed(1).await;
+    harness.stop_evidence.cancel();
+    harness.node.tasks.wait().await;
+    assert!(harness.node.directives.call_roll().is_empty());
+}
+
+/// GW-12
+#[tokio::test]
+async fn a_session_that_control_was_not_told_of_while_it_opened_does_not_take_place() {
+    let harness = Harness::start();
+    let opened = harness.opened(1);
+    let directives = Arc::clone(&harness.node.directives);
+    harness.control.answer_open(move |_| {
+        // Control restarts between its answer and the session's first moment.
+        assert!(directives.call_roll().is_empty());
+        OpenAnswer::Opened(Box::new(opened))
+    });
+    let outcome = harness.ask().await;
+    assert!(matches!(outcome, OpenOutcome::Refused(_)), "{outcome:?}");
+    harness.closed(1).await;
+}

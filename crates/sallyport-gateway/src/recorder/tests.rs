@@ -1,1 +1,194 @@
+#![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
 
+use std::io::Cursor;
+
+use sallyport_evidence::recording::{Completeness, ContainerReader, Direction, FrameKind, Opener};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::{
+    tasks::Tasks,
+    testing::{RECORDING_KEY, recording_id, session_id},
+};
+
+const STALL: Duration = Duration::from_secs(10);
+
+/// A recording in memory.
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl RecordingFile for Memory {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl RecordingStore for Memory {
+    fn create(&self, _recording_id: &RecordingId) -> Result<Box<dyn RecordingFile>, RecorderError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+fn start(memory: &Memory) -> (Recorder, Writer) {
+    let start = RecordingStart {
+        recording_id: recording_id(1),
+        session_id: session_id(1),
+        started_at_ms: 0,
+        key: RecordingKey::new(RECORDING_KEY),
+        wrapped_key: "wrapped".to_owned(),
+    };
+    begin(memory, start, STALL).unwrap()
+}
+
+fn run(
+    writer: Writer,
+) -> (
+    JoinHandle<Option<RecordingEnd>>,
+    tokio::sync::mpsc::Receiver<u64>,
+) {
+    let (durable, chunks) = tokio::sync::mpsc::channel(1_000);
+    let running = Tasks::default().spawn("writer", async move {
+        writer
+            .run(|done| durable.try_send(done.anchor.chunks).unwrap())
+            .await
+    });
+    (running, chunks)
+}
+
+fn output(bytes: &[u8]) -> Frame<'_> {
+    Frame {
+        at_us: 1,
+        channel: 0,
+        kind: FrameKind::Output(bytes),
+    }
+}
+
+/// All recorded output of what is in memory, and how the recording ends.
+fn read(memory: &Memory) -> (Vec<u8>, Option<Completeness>) {
+    let bytes = memory.0.lock().unwrap().clone();
+    let container = ContainerReader::open(Cursor::new(bytes)).unwrap();
+    let mut opener = Opener::new(container, RecordingKey::new(RECORDING_KEY)).unwrap();
+    let mut recorded = Vec::new();
+    while let Some(chunk) = opener.next_chunk().unwrap() {
+        for frame in chunk.frames() {
+            if let FrameKind::Output(bytes) = frame.kind {
+                recorded.extend_from_slice(bytes);
+            }
+        }
+    }
+    (recorded, opener.completeness())
+}
+
+/// RE-11
+#[tokio::test]
+async fn a_recorder_that_is_killed_leaves_everything_up_to_its_last_chunk() {
+    let memory = Memory::default();
+    let (recorder, writer) = start(&memory);
+    let (running, mut chunks) = run(writer);
+    recorder.record(&output(b"durable")).await.unwrap();
+    assert_eq!(chunks.recv().await, Some(1));
+    recorder.record(&output(b"lost")).await.unwrap();
+    running.abort();
+    let _ = running.await;
+    assert_eq!(
+        read(&memory),
+        (
+            b"durable".to_vec(),
+            Some(Completeness::CutAfter { chunks: 1 })
+        )
+    );
+}
+
+/// RE-11
+#[tokio::test]
+async fn closing_writes_what_waits_as_the_last_chunk_and_takes_nothing_more() {
+    let memory = Memory::default();
+    let (recorder, writer) = start(&memory);
+    let (running, _chunks) = run(writer);
+    recorder.record(&output(b"all")).await.unwrap();
+    recorder.close();
+    assert_eq!(
+        recorder.record(&output(b"late")).await,
+        Err(RecordingClosed)
+    );
+    let end = running.await.unwrap().unwrap();
+    assert!(end.failure.is_none());
+    assert_eq!(end.anchor.unwrap().chunks, 1);
+    assert_eq!(
+        read(&memory),
+        (b"all".to_vec(), Some(Completeness::Complete))
+    );
+}
+
+#[tokio::test]
+async fn a_session_in_which_nothing_passed_has_a_complete_recording_of_nothing() {
+    let memory = Memory::default();
+    let (recorder, writer) = start(&memory);
+    let (running, _chunks) = run(writer);
+    recorder.close();
+    assert!(running.await.unwrap().unwrap().failure.is_none());
+    assert_eq!(read(&memory), (Vec::new(), Some(Completeness::Complete)));
+}
+
+#[tokio::test]
+async fn a_chunk_is_sealed_when_it_is_large_and_the_rest_soon_after() {
+    let memory = Memory::default();
+    let (recorder, writer) = start(&memory);
+    let (running, mut chunks) = run(writer);
+    let piece = vec![7; CHUNK_BYTES];
+    recorder.record(&output(&piece)).await.unwrap();
+    assert_eq!(chunks.recv().await, Some(1));
+    recorder.record(&output(b"tail")).await.unwrap();
+    assert_eq!(chunks.recv().await, Some(2));
+    recorder.close();
+    assert_eq!(running.await.unwrap().unwrap().anchor.unwrap().chunks, 3);
+    assert_eq!(read(&memory).0.len(), CHUNK_BYTES + 4);
+}
+
+/// RE-12
+#[tokio::test]
+async fn a_frame_that_breaks_its_limits_is_not_taken() {
+    let memory = Memory::default();
+    let (recorder, _writer) = start(&memory);
+    let long = "x".repeat(70 * 1024);
+    let note = Frame {
+        at_us: 0,
+        channel: 0,
+        kind: FrameKind::Note(&long),
+    };
+    assert_eq!(recorder.record(&note).await, Err(RecordingClosed));
+    let omitted = FrameKind::Omitted {
+        direction: Direction::Input,
+        bytes: 1,
+        sha256: [0; 32],
+    };
+    let fits = Frame {
+        at_us: 0,
+        channel: 0,
+        kind: omitted,
+    };
+    assert_eq!(recorder.record(&fits).await, Ok(()));
+}
+
+/// RE-11
+#[test]
+fn a_recordings_file_is_made_once_and_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let store = RecordingDirectory::open(directory.path().join("recordings")).unwrap();
+    store.create(&recording_id(1)).unwrap();
+    assert!(matches!(
+        store.create(&recording_id(1)),
+        Err(RecorderError::Io { .. })
+    ));
+    let path = directory
+        .path()
+        .join(format!("recordings/{}.spr", recording_id(1)));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}

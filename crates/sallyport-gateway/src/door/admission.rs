@@ -1,0 +1,235 @@
+//! Turning control's yes into a session, or into a refusal that control hears of.
+//!
+//! INVARIANT: a session that control opened is either begun, with its recording open, or closed at
+//! control; also when the client leaves meanwhile.
+
+use std::sync::Arc;
+
+use sallyport_api::gateway as api;
+use sallyport_core::{
+    authz::{Permit, PermitError, Reason},
+    session::EndReason,
+};
+
+use super::OpenOutcome;
+use crate::{
+    connection::Connection,
+    control::OpenAnswer,
+    enforce::{self, Verdict},
+    live::{InsertError, RollCall},
+    node::Node,
+    recorder::{self, RecorderError, RecordingStart},
+    sealing::UnsealError,
+    session::{End, Session, SessionStart, SessionState, Upstream, closing},
+};
+
+/// Why a session that control opened does not take place here.
+#[derive(Debug, thiserror::Error)]
+enum AdmitError {
+    #[error("open the permit that control sent")]
+    Permit(#[source] PermitError),
+    #[error("use a permit for something else than was asked")]
+    OtherPermit,
+    #[error("unseal what control sent")]
+    Unseal(#[source] UnsealError),
+    #[error("begin the recording")]
+    Record(#[source] RecorderError),
+    #[error("take the session in")]
+    Insert(#[source] InsertError),
+}
+
+impl AdmitError {
+    /// What control is told, once the permit proved which session it is about.
+    const fn end_reason(&self) -> EndReason {
+        match self {
+            Self::Record(_) => EndReason::RecorderFailed,
+            Self::Unseal(_) => EndReason::TargetUnreachable,
+            Self::Permit(_) | Self::OtherPermit | Self::Insert(_) => EndReason::GatewayStopped,
+        }
+    }
+
+    /// What the person is told.
+    const fn reason(&self) -> Reason {
+        match self {
+            Self::Record(_) => Reason::RecorderFailed,
+            Self::Unseal(_) => Reason::TargetUnreachable,
+            Self::Permit(_) | Self::OtherPermit | Self::Insert(_) => Reason::ControlUnavailable,
+        }
+    }
+}
+
+/// Opening one session.
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    pub(super) node: Arc<Node>,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl Admission {
+    /// Asks control, and begins the session it opens.
+    pub(super) async fn open(self, asked: api::OpenSession) -> OpenOutcome {
+        let roll_call = self.node.live.last_roll_call();
+        match self.node.control.open_session(asked.clone()).await {
+            Ok(OpenAnswer::Opened(opened)) => self.admit(*opened, &asked, roll_call).await,
+            Ok(OpenAnswer::Challenge(challenge)) => OpenOutcome::Challenge(challenge),
+            Ok(OpenAnswer::Refused(refused)) => OpenOutcome::Refused(refused),
+            Err(error) => {
+                let reason = error.reason();
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(connection = self.connection.number, error, "no session");
+                self.refuse(reason)
+            }
+        }
+    }
+
+    pub(super) fn refuse(&self, reason: Reason) -> OpenOutcome {
+        let reference = format!("connection {}", self.connection.number);
+        OpenOutcome::Refused(api::Refused {
+            reasons: vec![reason],
+            reference,
+        })
+    }
+
+    /// Control said yes: verify the permit, and from then on either have a session or tell control
+    /// that there is none.
+    async fn admit(
+        &self,
+        opened: api::Opened,
+        asked: &api::OpenSession,
+        roll_call: RollCall,
+    ) -> OpenOutcome {
+        let permit = match self.open_permit(&opened, asked) {
+            Ok(permit) => permit,
+            Err(error) => return self.refuse_admission(&error),
+        };
+        match self.begin(permit.clone(), opened, roll_call).await {
+            Ok(session) => {
+                self.connection.grace.finish();
+                OpenOutcome::Opened(session)
+            }
+            Err(error) => {
+                let closed = api::SessionClosed {
+                    session_id: permit.terms().session_id.clone(),
+                    reason: error.end_reason(),
+                    bytes_up: 0,
+                    bytes_down: 0,
+                    recording: None,
+                    is_recording_complete: false,
+                };
+                closing::keep_end(closed, &self.node).await;
+                self.refuse_admission(&error)
+            }
+        }
+    }
+
+    fn refuse_admission(&self, error: &AdmitError) -> OpenOutcome {
+        let reason = error.reason();
+        let connection = self.connection.number;
+        let error: &dyn std::error::Error = error;
+        tracing::error!(
+            connection,
+            error,
+            "a session that control opened does not take place"
+        );
+        self.refuse(reason)
+    }
+
+    fn open_permit(
+        &self,
+        opened: &api::Opened,
+        asked: &api::OpenSession,
+    ) -> Result<Permit, AdmitError> {
+        let now = self.node.clock.now();
+        let permit = self
+            .node
+            .directives
+            .open_permit(&opened.permit, &self.node.gateway_id, now)
+            .map_err(AdmitError::Permit)?;
+        let question = &permit.terms().question;
+        let is_what_was_asked = question.account.name == asked.account
+            && question.target.name == asked.target
+            && question.target.protocol == asked.protocol
+            && question.network.ip == asked.ip;
+        if is_what_was_asked {
+            Ok(permit)
+        } else {
+            Err(AdmitError::OtherPermit)
+        }
+    }
+
+    async fn begin(
+        &self,
+        permit: Permit,
+        opened: api::Opened,
+        roll_call: RollCall,
+    ) -> Result<Arc<Session>, AdmitError> {
+        let node = &self.node;
+        let session_id = permit.terms().session_id.clone();
+        let sealing_key = &node.sealing_key;
+        let credential = sealing_key
+            .open_credential(&opened.credential, &session_id)
+            .map_err(AdmitError::Unseal)?;
+        let key = sealing_key
+            .open_recording_key(&opened.recording_key, &session_id)
+            .map_err(AdmitError::Unseal)?;
+
+        let started_at = node.clock.now();
+        let start = RecordingStart {
+            recording_id: permit.terms().recording_id.clone(),
+            session_id,
+            started_at_ms: started_at.unix_ms().unsigned_abs(),
+            key,
+            wrapped_key: opened.wrapped_recording_key,
+        };
+        let (recordings, stall) = (Arc::clone(&node.recordings), node.limits.recorder_stall());
+        let begun =
+            tokio::task::spawn_blocking(move || recorder::begin(recordings.as_ref(), start, stall));
+        let (recorder, writer) = match tokio::time::timeout(stall, begun).await {
+            Ok(Ok(begun)) => begun.map_err(AdmitError::Record)?,
+            Ok(Err(_)) => return Err(AdmitError::Record(RecorderError::Panicked)),
+            Err(_) => {
+                let timeout_s = stall.as_secs();
+                return Err(AdmitError::Record(RecorderError::Stalled { timeout_s }));
+            }
+        };
+
+        let clock = Arc::clone(&node.clock);
+        let start = SessionStart {
+            permit,
+            clock,
+            started_at,
+            recorder,
+        };
+        let state = Arc::new(SessionState::new(start));
+        node.live
+            .insert(&state, roll_call, node.clock.now())
+            .map_err(AdmitError::Insert)?;
+        // From here on the session's own task closes it, whatever happens.
+        let cut = self.connection.cut.clone();
+        node.tasks.spawn(
+            "session",
+            closing::serve(Arc::clone(&state), writer, Arc::clone(node), cut),
+        );
+        let upstream = Upstream {
+            address: opened.address,
+            host_keys: opened.host_keys,
+            pins_first_host_key: opened.pins_first_host_key,
+            notice: opened.notice,
+        };
+        let session = Session::new(Arc::clone(&state), Arc::clone(node), upstream, credential);
+        // Policies may have changed while control's answer was on its way.
+        let engine = node.directives.engine();
+        let now = node.clock.now();
+        match enforce::decide_again(engine.as_ref(), state.permit().terms(), now) {
+            Verdict::GoesOn(constraints) => state.tighten(&constraints),
+            Verdict::Ends(reason) => state.end(
+                End {
+                    reason,
+                    comment: String::new(),
+                },
+                now,
+            ),
+        }
+        Ok(Arc::new(session))
+    }
+}
