@@ -1,0 +1,282 @@
+//! `sallyport recording …`.
+
+use std::{io::IsTerminal as _, path::PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use sallyport_api::rest::{
+    recording::{ContentQuery, RecordingView, VerificationView},
+    session::SessionView,
+};
+use serde_json::json;
+
+use crate::{
+    cast::LineSplitter,
+    client::{Client, NOTHING},
+    context::Context,
+    failure::{Exit, Failure},
+    files::{Draft, Readers},
+    output::{Column, json_text, minute, size, write_bytes, write_out},
+    player::{self, Pace},
+};
+
+use super::{Limit, print_listed};
+
+/// Recordings: what passed in sessions
+#[derive(Debug, clap::Args)]
+pub struct Recording {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List recordings, newest first
+    List {
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Show a recording
+    Show {
+        /// Recording or session, as lists print them
+        #[arg(value_name = "RECORDING")]
+        id: String,
+    },
+    /// Play a recording in this terminal as it was seen then
+    Play {
+        /// Recording or session, as lists print them
+        #[arg(value_name = "RECORDING")]
+        id: String,
+        /// Channel to play; the first with a terminal when left out
+        #[arg(long)]
+        channel: Option<u32>,
+        /// How many times as fast
+        #[arg(long, default_value_t = 1.0, value_parser = speed)]
+        speed: f64,
+        /// Longest pause that is kept, in seconds
+        #[arg(long, value_name = "SECONDS")]
+        idle_limit: Option<u32>,
+    },
+    /// Write a recording in another form, to standard output or a file
+    Export {
+        /// Recording or session, as lists print them
+        #[arg(value_name = "RECORDING")]
+        id: String,
+        /// Form
+        #[arg(long, value_enum)]
+        format: Form,
+        /// Channel to export, for asciicast; the first with a terminal when left out
+        #[arg(long)]
+        channel: Option<u32>,
+        /// Write to this file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Check a recording against what the audit log anchors; exit code 5 when it does not hold
+    Verify {
+        /// Recording or session, as lists print them
+        #[arg(value_name = "RECORDING")]
+        id: String,
+    },
+}
+
+/// What a recording can be written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For asciinema 3 and its player
+    AsciicastV3,
+    /// For asciinema 2
+    AsciicastV2,
+    /// Text: everything in order
+    Transcript,
+    /// JSON lines: commands and files
+    Commands,
+    /// The sealed file itself, to be verified elsewhere
+    Container,
+}
+
+impl Form {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::AsciicastV3 => "asciicast-v3",
+            Self::AsciicastV2 => "asciicast-v2",
+            Self::Transcript => "transcript",
+            Self::Commands => "commands",
+            Self::Container => "container",
+        }
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|speed: &f64| (0.01..=1_000.0).contains(speed))
+        .ok_or_else(|| "it must be between 0.01 and 1000".to_owned())
+}
+
+impl Recording {
+    /// Calls `/v1/recordings`.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        match self.verb {
+            Verb::List { limit } => {
+                let recordings = client.list(&["recordings"], &[], limit.limit).await?;
+                print_listed(context.output, &recordings, &COLUMNS)
+            }
+            Verb::Show { id } => {
+                let id = recording_id(&client, id).await?;
+                let recording: RecordingView = client.get(&["recordings", &id], &NOTHING).await?;
+                context.output.record(&recording, &fields(&recording))
+            }
+            Verb::Play {
+                id,
+                channel,
+                speed,
+                idle_limit,
+            } => {
+                let id = recording_id(&client, id).await?;
+                let pace = Pace::new(speed, idle_limit);
+                player::play(context, &client, &id, channel, pace).await
+            }
+            Verb::Export {
+                id,
+                format,
+                channel,
+                file,
+            } => {
+                let id = recording_id(&client, id).await?;
+                export(context, &client, &id, format, channel, file).await
+            }
+            Verb::Verify { id } => {
+                let id = recording_id(&client, id).await?;
+                verify(context, &client, &id).await
+            }
+        }
+    }
+}
+
+/// The recording that is meant: named itself, or by its session.
+async fn recording_id(client: &Client, id: String) -> Result<String, Failure> {
+    if !id.starts_with("ses_") {
+        return Ok(id);
+    }
+    let session: SessionView = client.get(&["sessions", &id], &NOTHING).await?;
+    Ok(session.recording_id)
+}
+
+async fn export(
+    context: &Context,
+    client: &Client,
+    id: &str,
+    form: Form,
+    channel: Option<u32>,
+    file: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let is_to_terminal = file.is_none() && std::io::stdout().is_terminal();
+    if is_to_terminal && form == Form::Container {
+        return Err(Failure::usage(
+            "a container is no text",
+            "name a file to write it to: `--file FILE`",
+        ));
+    }
+    let query = ContentQuery {
+        format: Some(form.as_str().to_owned()),
+        channel,
+        follow: false,
+    };
+    let path = ["recordings", id, "content"];
+    let mut content = client.stream(&path, &query).await?;
+    if let Some(path) = file {
+        let mut draft = Draft::begin(&path, Readers::Owner)?;
+        while let Some(piece) = content.next().await? {
+            draft.append(&piece)?;
+        }
+        let size_bytes = draft.finish()?;
+        let line = format!("wrote {} to `{}`", size(size_bytes), path.display());
+        return context
+            .output
+            .done(&json!({ "file": path, "size_bytes": size_bytes }), &line);
+    }
+    let mut lines = LineSplitter::default();
+    while let Some(piece) = content.next().await? {
+        if !is_to_terminal {
+            write_bytes(&piece)?;
+            continue;
+        }
+        // JSON may hold control characters as they are, and a person is looking.
+        for line in lines.push(&piece)? {
+            write_out(&format!("{}\n", json_text(&line)))?;
+        }
+    }
+    Ok(())
+}
+
+async fn verify(context: &Context, client: &Client, id: &str) -> Result<(), Failure> {
+    let view: VerificationView = client
+        .get(&["recordings", id, "verification"], &NOTHING)
+        .await?;
+    context.output.record(
+        &view,
+        &[
+            (
+                "recording",
+                if view.is_verified {
+                    "verified".to_owned()
+                } else {
+                    "NOT what the audit log anchors".to_owned()
+                },
+            ),
+            ("chunks", view.chunks.to_string()),
+            (
+                "end",
+                if view.is_complete {
+                    "complete".to_owned()
+                } else {
+                    "cut off: live, or ended by a crash".to_owned()
+                },
+            ),
+            ("chain", view.chain.clone()),
+        ],
+    )?;
+    if view.is_verified {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Unverified,
+        view.fault
+            .unwrap_or_else(|| "the recording does not hold".to_owned()),
+        "keep the file as it is and tell your security team",
+    ))
+}
+
+const COLUMNS: [Column<RecordingView>; 5] = [
+    Column::whole("ID", |recording: &RecordingView| recording.id.clone()),
+    Column::new("PERSON", |recording| recording.person.clone()),
+    Column::new("ACCOUNT", |recording| {
+        format!("{}@{}", recording.account, recording.target)
+    }),
+    Column::new("STATE", |recording| recording.state.clone()),
+    Column::new("STARTED", |recording| minute(recording.started_at)),
+];
+
+fn fields(recording: &RecordingView) -> [(&'static str, String); 8] {
+    [
+        ("recording", recording.id.clone()),
+        ("session", recording.session_id.clone()),
+        ("person", recording.person.clone()),
+        (
+            "account",
+            format!("{}@{}", recording.account, recording.target),
+        ),
+        ("started", recording.started_at.to_string()),
+        ("state", recording.state.clone()),
+        (
+            "size",
+            format!(
+                "{} in {} chunks",
+                size(recording.size_bytes),
+                recording.chunks
+            ),
+        ),
+        ("chain", recording.chain.clone()),
+    ]
+}

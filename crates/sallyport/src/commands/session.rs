@@ -1,0 +1,174 @@
+//! `sallyport session …`.
+
+use clap::Subcommand;
+use sallyport_api::rest::{
+    access::End,
+    session::{OperationView, SessionView},
+};
+
+use crate::{
+    client::NOTHING,
+    context::Context,
+    failure::Failure,
+    output::{Column, minute, or_dash, size},
+    player,
+};
+
+use super::{Limit, print_listed};
+
+/// Sessions: connections through the gateway, live and past
+#[derive(Debug, clap::Args)]
+pub struct Session {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List sessions, newest first: everybody's if you may see them, else yours
+    List {
+        /// Only those that have not ended
+        #[arg(long)]
+        live: bool,
+        /// Only yours
+        #[arg(long)]
+        mine: bool,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Show a session
+    Show {
+        /// Session, as `session list` prints it
+        #[arg(value_name = "SESSION")]
+        id: String,
+    },
+    /// List what was done in a session: commands, files, in order
+    Operations {
+        /// Session, as `session list` prints it
+        #[arg(value_name = "SESSION")]
+        id: String,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Watch a live session's terminal as its person sees it; ends with the session or Ctrl-C
+    Watch {
+        /// Session, as `session list` prints it
+        #[arg(value_name = "SESSION")]
+        id: String,
+        /// Channel to watch; the first with a terminal when left out
+        #[arg(long)]
+        channel: Option<u32>,
+    },
+    /// End a live session now; its credential is revoked and the reason is recorded
+    End {
+        /// Session, as `session list` prints it
+        #[arg(value_name = "SESSION")]
+        id: String,
+        /// Why, in a few words; shown to its person and kept in the audit log
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+impl Session {
+    /// Calls `/v1/sessions`.
+    pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.client()?;
+        match self.verb {
+            Verb::List { live, mine, limit } => {
+                let mut query = Vec::new();
+                if live {
+                    query.push(("state", "live"));
+                }
+                if mine {
+                    query.push(("mine", "true"));
+                }
+                let sessions = client.list(&["sessions"], &query, limit.limit).await?;
+                print_listed(context.output, &sessions, &SESSION_COLUMNS)
+            }
+            Verb::Show { id } => {
+                let session: SessionView = client.get(&["sessions", &id], &NOTHING).await?;
+                context.output.record(&session, &fields(&session))
+            }
+            Verb::Operations { id, limit } => {
+                let path = ["sessions", &id, "operations"];
+                let operations = client.list(&path, &[], limit.limit).await?;
+                print_listed(context.output, &operations, &OPERATION_COLUMNS)
+            }
+            Verb::Watch { id, channel } => {
+                let session: SessionView = client.get(&["sessions", &id], &NOTHING).await?;
+                player::watch(context, &client, &session.recording_id, channel).await
+            }
+            Verb::End { id, reason } => {
+                let session: SessionView = client
+                    .post(&["sessions", &id, "end"], &End { reason })
+                    .await?;
+                context.output.done(&session, &format!("ended {id}"))
+            }
+        }
+    }
+}
+
+const SESSION_COLUMNS: [Column<SessionView>; 5] = [
+    Column::whole("ID", |session: &SessionView| session.id.clone()),
+    Column::new("PERSON", |session| session.person.clone()),
+    Column::new("ACCOUNT", |session| {
+        format!("{}@{}", session.account, session.target)
+    }),
+    Column::new("STATE", |session| match &session.end_reason {
+        Some(reason) => format!("{}: {reason}", session.state),
+        None => session.state.clone(),
+    }),
+    Column::new("OPENED", |session| minute(session.opened_at)),
+];
+
+const OPERATION_COLUMNS: [Column<OperationView>; 4] = [
+    Column::new("KIND", |operation: &OperationView| operation.kind.clone()),
+    Column::new("OUTCOME", |operation| {
+        match (&operation.reason, operation.exit_status) {
+            (Some(reason), _) => format!("{}: {reason}", operation.outcome),
+            (None, Some(status)) if status != 0 => format!("{} ({status})", operation.outcome),
+            (None, _) => operation.outcome.clone(),
+        }
+    }),
+    Column::new("SIZE", |operation| {
+        operation.size_bytes.map_or_else(|| "-".to_owned(), size)
+    }),
+    Column::new("WHAT", |operation| match &operation.sha256 {
+        Some(sha256) => format!("{} sha256:{sha256}", operation.detail),
+        None => operation.detail.clone(),
+    }),
+];
+
+fn fields(session: &SessionView) -> [(&'static str, String); 10] {
+    [
+        ("session", session.id.clone()),
+        ("grant", session.grant_id.clone()),
+        ("recording", session.recording_id.clone()),
+        ("person", format!("{} from {}", session.person, session.ip)),
+        (
+            "account",
+            format!(
+                "{}@{} by {}",
+                session.account, session.target, session.protocol
+            ),
+        ),
+        ("state", session.state.clone()),
+        ("ended", or_dash(session.end_reason.as_deref())),
+        ("from", session.opened_at.to_string()),
+        (
+            "until",
+            session
+                .ended_at
+                .map_or_else(|| "-".to_owned(), |at| at.to_string()),
+        ),
+        (
+            "bytes",
+            format!(
+                "{} up, {} down",
+                size(session.bytes_up),
+                size(session.bytes_down)
+            ),
+        ),
+    ]
+}
