@@ -4,7 +4,7 @@
 //! INVARIANT: no step is left out after another one passed; the first that fails ends the run. The
 //! times are printed either way, and after a full run the count of tests is the last line.
 
-use crate::{Command, check, prepare, process, test, tidy};
+use crate::{Command, check, demo, prepare, process, test, tidy};
 use anyhow::Context as _;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -30,6 +30,7 @@ const STEPS: &[Step] = &[
     ("test", || {
         test::run_tests(&prepare::prepare()?, &["--locked"]).map(Some)
     }),
+    ("demo", || demo::play().map(|()| None)),
 ];
 
 fn run(_: &[String]) -> anyhow::Result<()> {

@@ -20,6 +20,7 @@
 mod bench;
 mod check;
 mod ci;
+mod demo;
 mod prepare;
 mod process;
 mod test;
@@ -42,6 +43,7 @@ const COMMANDS: &[Command] = &[
     bench::COMMAND,
     check::COMMAND,
     ci::COMMAND,
+    demo::COMMAND,
     test::COMMAND,
     tidy::COMMAND,
 ];

@@ -180,20 +180,21 @@ async fn list_operations(
     )))
 }
 
-/// Ends a session at once: one's own, or anybody's for those who may.
+/// Ends a session at once; the answer is the session as it stands, which may still be live for a moment: one's own, or anybody's for those who may.
 #[utoipa::path(post, path = "/v1/sessions/{id}/end", tag = "session", params(("id" = String, Path,)),
     request_body = End,
-    responses((status = 202), (status = "default", body = Problem)))]
+    responses((status = 202, body = SessionView), (status = "default", body = Problem)))]
 async fn end_session(
     State(control): State<Control>,
     caller: Caller,
     PathText(id): PathText<SessionId>,
     JsonBody(body): JsonBody<End>,
-) -> Result<StatusCode, HttpProblem> {
+) -> Result<(StatusCode, Json<SessionView>), HttpProblem> {
     let may_end_any = caller.is_permitted(AdminAction::SessionEnd);
     let comment = checked_comment(&body.reason)?;
     super::end_session(&control, &caller.person, may_end_any, &id, comment).await?;
-    Ok(StatusCode::ACCEPTED)
+    let session = visible(&control, &caller, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(view(&session))))
 }
 
 /// Lists leases, newest first.

@@ -16,9 +16,9 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Where the file of a recording is. An id holds no character that means anything in a path.
 pub(super) fn path(control: &Control, id: &RecordingId) -> PathBuf {
-    control
-        .directory()
-        .path("recordings")
+    let configured = control.config().gateway.recordings.clone();
+    configured
+        .unwrap_or_else(|| control.directory().path("recordings"))
         .join(format!("{id}.spr"))
 }
 
