@@ -218,13 +218,18 @@ fn a_bundle_beyond_its_bounds_is_refused() {
 fn the_hash_names_exactly_the_files() {
     let one = load(&[("authorise/a.cedar", PERMIT_ALL)]).unwrap();
     // SHA-256 of "sallyport policy bundle v1", then path and content, each after its length as eight
-    // bytes, big end first; computed with another implementation.
+    // bytes, big end first; computed with another implementation. These two are the vectors of
+    // docs/formats/policy-bundle.md.
     assert_eq!(
         one.hash().0,
         "01b3abe61039caeba79dc386f5ca68363960b6dd09dcdeccd1bf855896e90e51"
     );
 
     let empty = load(&[]).unwrap();
+    assert_eq!(
+        empty.hash().0,
+        "d0fc095a649e9132990bb3ca38646e124117e88c84d0c36cb356c57c94e99e82"
+    );
     let renamed = load(&[("authorise/b.cedar", PERMIT_ALL)]).unwrap();
     let commented = load(&[("authorise/a.cedar", &format!("{PERMIT_ALL} // x"))]).unwrap();
     let tested = load(&[

@@ -25,7 +25,7 @@ use crate::{
 /// Beyond this many faults the rest is not worth listing.
 const FAULTS_MAX: usize = 100;
 /// Advice where neither Cedar nor we know better.
-const CORRECT_IT: &str = "correct it; the schema says what policies may read";
+const CORRECT_IT: &str = "correct it; `sallyport policy schema` prints what policies may read";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SetKind {

@@ -10,16 +10,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use cedar_policy::{
     ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
 
-/// How many selections are kept made. When there are more, all are forgotten at once: simple, and
-/// rare, because people of the same groups on targets under the same policies share one.
-const SELECTIONS_KEPT: usize = 1_024;
+/// How many policies the kept selections of one set may hold together, about 20 MB of them. When one
+/// more would not fit, all are forgotten at once: simple, and rare, because people of the same groups
+/// on targets under the same policies share one.
+const POLICIES_KEPT: usize = 20_000;
 
 /// What a question is about: the action, and each entity with everything it is in.
 #[derive(Debug)]
@@ -37,8 +38,14 @@ pub(crate) struct PolicyIndex {
     policies: Vec<Policy>,
     /// Places in `policies`, by what the scope names; `None` where it names nothing.
     by_scope: HashMap<ScopeKey, Vec<usize>>,
-    /// Selections made before, by exactly which policies they hold.
-    kept: Mutex<HashMap<Vec<usize>, Arc<PolicySet>>>,
+    kept: Mutex<Kept>,
+}
+
+/// Selections made before, by exactly which policies they hold.
+#[derive(Debug, Default)]
+struct Kept {
+    sets: HashMap<Vec<usize>, Arc<PolicySet>>,
+    policies: usize,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -94,21 +101,25 @@ impl PolicyIndex {
     /// The policies that can apply.
     pub(crate) fn select(&self, scope: &Scope) -> Result<Arc<PolicySet>, String> {
         let places = self.candidates(scope);
-        // A thread that panicked while holding the lock left a whole map behind: inserting is the only
-        // thing done under it.
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(set) = kept.get(&places) {
+        if let Some(set) = self.kept().sets.get(&places) {
             return Ok(Arc::clone(set));
         }
         let policies = places.iter().filter_map(|place| self.policies.get(*place));
-        let set = Arc::new(
-            PolicySet::from_policies(policies.cloned()).map_err(|error| error.to_string())?,
-        );
-        if kept.len() >= SELECTIONS_KEPT {
-            kept.clear();
+        let set = PolicySet::from_policies(policies.cloned()).map_err(|error| error.to_string())?;
+        let set = Arc::new(set);
+        let mut kept = self.kept();
+        if kept.policies.saturating_add(places.len()) > POLICIES_KEPT {
+            *kept = Kept::default();
         }
-        kept.insert(places, Arc::clone(&set));
+        kept.policies = kept.policies.saturating_add(places.len());
+        kept.sets.insert(places, Arc::clone(&set));
         Ok(set)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // A thread that panicked while holding the lock left at worst a set that is counted and not
+        // kept: nothing that could change an answer.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn candidates(&self, scope: &Scope) -> Vec<usize> {
