@@ -280,6 +280,7 @@ pub async fn close_session(
     gateway_id: &GatewayId,
     closed: &SessionClosed,
 ) -> Result<(), ReportError> {
+    let settled = settle(control, gateway_id, closed).await?;
     let now = control.now();
     let mut tx = control
         .db()
@@ -301,10 +302,13 @@ pub async fn close_session(
     lease::begin_revocation_of_session(&mut tx, &session.id, now).await?;
     let mut events = vec![];
     if let Some(mut recording) = store::recording_by_id(&mut tx, &session.recording_id).await? {
-        if let Some(anchor) = &closed.recording {
+        let (anchor, is_complete) = match &settled {
+            Some(settled) => (Some(&settled.anchor), settled.is_complete),
+            None => (closed.recording.as_ref(), is_recording_whole(closed)),
+        };
+        if let Some(anchor) = anchor {
             apply(&mut recording, anchor);
         }
-        let is_complete = closed.is_recording_complete && closed.recording.is_some();
         recording.state = if is_complete { "complete" } else { "cut_off" }.to_owned();
         let name = if is_complete {
             EventName::RecordingCompleted
@@ -331,6 +335,33 @@ pub async fn close_session(
         .increment(1);
     control.changes().touch();
     Ok(())
+}
+
+fn is_recording_whole(closed: &SessionClosed) -> bool {
+    closed.is_recording_complete && closed.recording.is_some()
+}
+
+/// How far a recording really goes that its gateway could not finish: chunks that it did not live to
+/// anchor, or to report, are anchored with the end.
+async fn settle(
+    control: &Control,
+    gateway_id: &GatewayId,
+    closed: &SessionClosed,
+) -> Result<Option<recording::Settled>, StoreError> {
+    if is_recording_whole(closed) {
+        return Ok(None);
+    }
+    let mut reader = control.db().read().await?;
+    let session = store::session_by_id(&mut reader, &closed.session_id)
+        .await?
+        .filter(|session| session.gateway_id == *gateway_id && session.is_live);
+    drop(reader);
+    Ok(match session {
+        Some(session) => {
+            recording::settle(control, &session.recording_id, closed.recording.as_ref()).await
+        }
+        None => None,
+    })
 }
 
 /// Of the sessions a gateway reports alive, those that must end; and of those the store holds alive on
@@ -366,15 +397,13 @@ pub async fn reconcile(
         .iter()
         .filter(|session| !reported.contains(&session.id))
     {
-        // Chunks that the gateway wrote and did not live to anchor are anchored with the end.
-        let settled = recording::settle(control, &session.recording_id).await;
         let closed = SessionClosed {
             session_id: session.id.clone(),
             reason: EndReason::GatewayStopped,
             bytes_up: 0,
             bytes_down: 0,
-            is_recording_complete: settled.as_ref().is_some_and(|found| found.is_complete),
-            recording: settled.map(|found| found.anchor),
+            recording: None,
+            is_recording_complete: false,
         };
         if let Err(error) = close_session(control, gateway_id, &closed).await {
             tracing::error!(session_id = %session.id, error = &error as &dyn std::error::Error, "could not write down a lost session");

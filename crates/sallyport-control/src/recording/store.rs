@@ -45,10 +45,7 @@ impl RecordingRow {
 
     /// The newest anchor; nothing when no chunk was anchored.
     pub(super) fn anchor(&self) -> Result<Option<Anchor>, StoreError> {
-        anchor(self.chunks, &self.chain).map_err(|_| StoreError::Damaged {
-            place: format!("recording {}", self.id),
-            problem: "its chain value is not 64 hexadecimal digits".to_owned(),
-        })
+        anchor_reported(&self.id, self.chunks, &self.chain)
     }
 }
 
@@ -217,6 +214,18 @@ fn anchor_of_entry(id: &RecordingId, entry: &str) -> Result<Option<Anchor>, Stor
         (Some(chunks), Some(chain)) => anchor(chunks, chain).map_err(|_| unreadable()),
         _ => Err(unreadable()),
     }
+}
+
+/// An anchor as a gateway reports one; nothing when it is of no chunk.
+pub(super) fn anchor_reported(
+    id: &RecordingId,
+    chunks: u64,
+    chain: &str,
+) -> Result<Option<Anchor>, StoreError> {
+    anchor(chunks, chain).map_err(|_| StoreError::Damaged {
+        place: format!("recording {id}"),
+        problem: "its chain value is not 64 hexadecimal digits".to_owned(),
+    })
 }
 
 /// An anchor from a number of chunks and the chain value after them; nothing when there are none yet.

@@ -64,17 +64,26 @@ impl Receiver {
         let inbox = Arc::new(Inbox::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let router = Router::new().route("/hook", post(take)).with_state(Arc::clone(&inbox));
+        let router = Router::new()
+            .route("/hook", post(take))
+            .with_state(Arc::clone(&inbox));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let home = TempDir::new().unwrap();
         let key_file = home.path().join("webhook.key");
         write_key(&key_file, 0o600);
-        Self { inbox, url, key_file, _home: home }
+        Self {
+            inbox,
+            url,
+            key_file,
+            _home: home,
+        }
     }
 
     fn configure(&self, config: &mut ControlConfig) {
-        config.webhook =
-            Some(Webhook { url: self.url.clone(), secret_file: self.key_file.clone() });
+        config.webhook = Some(Webhook {
+            url: self.url.clone(),
+            secret_file: self.key_file.clone(),
+        });
     }
 
     fn arrived(&self) -> Vec<Arrived> {
@@ -104,7 +113,11 @@ async fn take(State(inbox): State<Arc<Inbox>>, headers: HeaderMap, body: Bytes) 
         std::future::pending::<()>().await;
     }
     let mut answers = inbox.answers.lock().unwrap();
-    let status = if answers.is_empty() { 204 } else { answers.remove(0) };
+    let status = if answers.is_empty() {
+        204
+    } else {
+        answers.remove(0)
+    };
     let status = StatusCode::from_u16(status).unwrap();
     (status, [(header::LOCATION, "/hook")]).into_response()
 }
@@ -112,7 +125,10 @@ async fn take(State(inbox): State<Arc<Inbox>>, headers: HeaderMap, body: Bytes) 
 /// Checks a signature as docs/plugins/notification-channel/webhook.md tells receivers to.
 fn verified_at(arrived: &Arrived) -> u64 {
     let (at, tag) = arrived.signature.split_once(',').unwrap();
-    let (at, tag) = (at.strip_prefix("t=").unwrap(), tag.strip_prefix("v1=").unwrap());
+    let (at, tag) = (
+        at.strip_prefix("t=").unwrap(),
+        tag.strip_prefix("v1=").unwrap(),
+    );
     let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
     let signed = format!("{at}.{}", arrived.body);
     hmac::verify(&key, signed.as_bytes(), &hex::decode(tag).unwrap()).unwrap();
@@ -130,15 +146,25 @@ async fn story(set: impl FnOnce(&mut ControlConfig)) -> Story {
     let node = Node::start_with(set).await;
     let olga = node.owner().await;
     node.target(&olga, "medium").await;
-    let alice = node.person(&olga, "alice", &["operators", "break-glass"], &[]).await;
-    let bob = node.person(&olga, "bob", &["operators"], &["approver", "security"]).await;
-    Story { node, olga, alice, bob }
+    let alice = node
+        .person(&olga, "alice", &["operators", "break-glass"], &[])
+        .await;
+    let bob = node
+        .person(&olga, "bob", &["operators"], &["approver", "security"])
+        .await;
+    Story {
+        node,
+        olga,
+        alice,
+        bob,
+    }
 }
 
 impl Story {
     /// Alice asks; returns the request.
     async fn ask(&self, path: &str) -> Value {
-        let ask = json!({ "account": "root", "target": "web-1", "reason": "site is down, nobody awake" });
+        let ask =
+            json!({ "account": "root", "target": "web-1", "reason": "site is down, nobody awake" });
         self.node.ok(&self.alice, "POST", path, Some(ask)).await
     }
 
@@ -150,7 +176,10 @@ impl Story {
         let path = "/v1/audit/entries?from=0&limit=1000&event=notice.failed";
         let answer = self.node.ok(&self.bob, "GET", path, None).await;
         let entries = answer["entries"].as_array().unwrap();
-        entries.iter().map(|entry| serde_json::from_str(entry.as_str().unwrap()).unwrap()).collect()
+        entries
+            .iter()
+            .map(|entry| serde_json::from_str(entry.as_str().unwrap()).unwrap())
+            .collect()
     }
 }
 
@@ -177,10 +206,17 @@ async fn given_break_glass_then_a_signed_notice_says_who_where_why_and_what_to_r
         assert_eq!(body[field], value, "{body}");
     }
     assert_eq!(body["grant_id"], request["grant_id"]);
-    assert!(body["review_id"].as_str().unwrap().starts_with("rev_"), "{body}");
+    assert!(
+        body["review_id"].as_str().unwrap().starts_with("rev_"),
+        "{body}"
+    );
 
     story.deliver().await;
-    assert_eq!(receiver.arrived().len(), 1, "what was taken is not sent again");
+    assert_eq!(
+        receiver.arrived().len(),
+        1,
+        "what was taken is not sent again"
+    );
 }
 
 /// AC-7
@@ -196,7 +232,11 @@ async fn given_a_receiver_that_fails_then_the_notice_is_sent_again_later_and_lat
     assert_eq!(receiver.arrived().len(), 1, "not before the wait is over");
     story.node.clock.advance(Duration::from_secs(1));
     story.deliver().await;
-    assert_eq!(receiver.arrived().len(), 2, "a redirect is a failure and is not followed");
+    assert_eq!(
+        receiver.arrived().len(),
+        2,
+        "a redirect is a failure and is not followed"
+    );
     story.node.clock.advance(Duration::from_secs(1));
     story.deliver().await;
     assert_eq!(receiver.arrived().len(), 2, "the wait has doubled");
@@ -207,12 +247,25 @@ async fn given_a_receiver_that_fails_then_the_notice_is_sent_again_later_and_lat
 
     let arrived = receiver.arrived();
     assert_eq!(arrived.len(), 3, "taken, so never again");
-    assert!(arrived.iter().all(|one| one.id == arrived[0].id && one.body == arrived[0].body));
-    assert!(verified_at(&arrived[2]) > verified_at(&arrived[0]), "each attempt is signed anew");
+    assert!(
+        arrived
+            .iter()
+            .all(|one| one.id == arrived[0].id && one.body == arrived[0].body)
+    );
+    assert!(
+        verified_at(&arrived[2]) > verified_at(&arrived[0]),
+        "each attempt is signed anew"
+    );
     let failures = story.failures().await;
     assert_eq!(failures.len(), 1, "{failures:?}");
     assert_eq!(failures[0]["data"]["attempts"], 1);
-    assert!(failures[0]["data"]["reason"].as_str().unwrap().contains("500"), "{failures:?}");
+    assert!(
+        failures[0]["data"]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("500"),
+        "{failures:?}"
+    );
 }
 
 /// AC-7
@@ -226,8 +279,12 @@ async fn given_a_receiver_that_stays_away_then_the_log_hears_of_it_at_first_and_
         story.deliver().await;
         story.node.clock.advance(Duration::from_secs(600));
     }
-    let attempts: Vec<u64> =
-        story.failures().await.iter().map(|entry| entry["data"]["attempts"].as_u64().unwrap()).collect();
+    let attempts: Vec<u64> = story
+        .failures()
+        .await
+        .iter()
+        .map(|entry| entry["data"]["attempts"].as_u64().unwrap())
+        .collect();
     assert_eq!(attempts, [1, 10, 20]);
     assert_eq!(receiver.arrived().len(), 21, "never given up");
 }
@@ -248,7 +305,10 @@ async fn given_a_process_killed_while_delivering_then_the_notice_arrives_again_a
     deliver_due(&node.control).await.unwrap();
     let arrived = receiver.arrived();
     assert_eq!(arrived.len(), 2);
-    assert_eq!(arrived[0].id, arrived[1].id, "so that the receiver can tell a repeat");
+    assert_eq!(
+        arrived[0].id, arrived[1].id,
+        "so that the receiver can tell a repeat"
+    );
     deliver_due(&node.control).await.unwrap();
     assert_eq!(receiver.arrived().len(), 2);
 }
@@ -265,7 +325,10 @@ async fn given_a_change_that_is_not_committed_then_nobody_is_told_of_it() {
     let control = &story.node.control;
     let id: RequestId = asked["id"].as_str().unwrap().parse().unwrap();
     let mut reader = control.db().read().await.unwrap();
-    let mut request = access::request_by_id(&mut reader, &id).await.unwrap().unwrap();
+    let mut request = access::request_by_id(&mut reader, &id)
+        .await
+        .unwrap()
+        .unwrap();
     drop(reader);
     request.id = RequestId::new(control.now(), [3; 10]);
     let mut tx = control.db().begin(Actor::System).await.unwrap();
@@ -278,7 +341,12 @@ async fn given_a_change_that_is_not_committed_then_nobody_is_told_of_it() {
 
     let mut tx = control.db().begin(Actor::System).await.unwrap();
     notify::request_created(&mut tx, &request).await.unwrap();
-    tx.commit(Events::one(Event::new(EventName::RequestCreated, &request.id))).await.unwrap();
+    tx.commit(Events::one(Event::new(
+        EventName::RequestCreated,
+        &request.id,
+    )))
+    .await
+    .unwrap();
     story.deliver().await;
     assert_eq!(receiver.arrived().len(), 2);
 }
@@ -290,14 +358,18 @@ async fn given_no_webhook_then_notices_wait_for_one() {
     story.ask("/v1/break-glass").await;
     story.deliver().await;
     let receiver = Receiver::start().await;
-    let node = story.node.restart_with(|config| receiver.configure(config)).await;
+    let node = story
+        .node
+        .restart_with(|config| receiver.configure(config))
+        .await;
     deliver_due(&node.control).await.unwrap();
     assert_eq!(receiver.arrived().len(), 1);
 }
 
 /// AC-7: nothing leaves unsigned.
 #[tokio::test]
-async fn given_a_key_file_that_is_missing_short_or_open_to_others_then_nothing_is_sent_and_it_is_recorded() {
+async fn given_a_key_file_that_is_missing_short_or_open_to_others_then_nothing_is_sent_and_it_is_recorded()
+ {
     for spoil in ["missing", "short", "open"] {
         let receiver = Receiver::start().await;
         match spoil {
@@ -315,6 +387,10 @@ async fn given_a_key_file_that_is_missing_short_or_open_to_others_then_nothing_i
         write_key(&receiver.key_file, 0o600);
         story.node.clock.advance(Duration::from_secs(1));
         story.deliver().await;
-        assert_eq!(receiver.arrived().len(), 1, "{spoil}: put right without a restart");
+        assert_eq!(
+            receiver.arrived().len(),
+            1,
+            "{spoil}: put right without a restart"
+        );
     }
 }

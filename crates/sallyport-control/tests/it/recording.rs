@@ -47,7 +47,9 @@ async fn story() -> Story {
     let olga = node.owner().await;
     node.target(&olga, "medium").await;
     let alice = node.person(&olga, "alice", &["operators"], &[]).await;
-    let bob = node.person(&olga, "bob", &["operators"], &["approver", "security"]).await;
+    let bob = node
+        .person(&olga, "bob", &["operators"], &["approver", "security"])
+        .await;
     let key = json!({ "public_key": ALICE_KEY, "label": "laptop" });
     node.ok(&alice, "POST", "/v1/self/keys", Some(key)).await;
     let listener = broker::rpc::bind(&node.control).unwrap();
@@ -63,20 +65,36 @@ async fn story() -> Story {
     let path = format!("/v1/requests/{request_id}");
     let request = node.ok(&bob, "GET", &path, None).await;
     let vote = json!({ "content_hash": request["content_hash"], "comment": "" });
-    node.ok(&bob, "POST", &format!("{path}/approve"), Some(vote)).await;
-    let Reply::Opened(opened) = gateway.open(&proof).await else { panic!("the grant opens a session") };
+    node.ok(&bob, "POST", &format!("{path}/approve"), Some(vote))
+        .await;
+    let Reply::Opened(opened) = gateway.open(&proof).await else {
+        panic!("the grant opens a session")
+    };
     let key = UnparsedPublicKey::new(&ED25519, gateway.welcome.permit_key.clone());
     let verify = |bytes: &[u8], signature: &[u8]| key.verify(bytes, signature).is_ok();
-    let permit = opened.permit.open(verify, &gateway.id, node.clock.now()).unwrap();
+    let permit = opened
+        .permit
+        .open(verify, &gateway.id, node.clock.now())
+        .unwrap();
     let terms = permit.terms().clone();
-    Story { node, olga, alice, bob, gateway, terms, opened: *opened }
+    Story {
+        node,
+        olga,
+        alice,
+        bob,
+        gateway,
+        terms,
+        opened: *opened,
+    }
 }
 
 impl Story {
     /// A recording of this session in the hands of its gateway.
     fn tape(&self) -> Tape {
         let info = b"sallyport recording key v1";
-        let key = self.gateway.unseal(&self.opened.recording_key, info, &self.terms.session_id);
+        let key = self
+            .gateway
+            .unseal(&self.opened.recording_key, info, &self.terms.session_id);
         let header = Header {
             recording_id: self.terms.recording_id.to_string(),
             session_id: self.terms.session_id.to_string(),
@@ -109,7 +127,10 @@ impl Story {
     }
 
     async fn anchor(&mut self, anchor: Anchor) {
-        assert_eq!(self.gateway.call(Call::AnchorRecording(anchor)).await, Reply::Done);
+        assert_eq!(
+            self.gateway.call(Call::AnchorRecording(anchor)).await,
+            Reply::Done
+        );
     }
 
     async fn close(&mut self, last: Anchor) {
@@ -121,7 +142,10 @@ impl Story {
             recording: Some(last),
             is_recording_complete: true,
         };
-        assert_eq!(self.gateway.call(Call::CloseSession(closed)).await, Reply::Done);
+        assert_eq!(
+            self.gateway.call(Call::CloseSession(closed)).await,
+            Reply::Done
+        );
     }
 
     /// A whole recording of a terminal session of several chunks, each anchored.
@@ -162,7 +186,14 @@ impl Story {
     }
 
     async fn verification(&self) -> Value {
-        self.node.ok(&self.bob, "GET", &format!("{}/verification", self.path()), None).await
+        self.node
+            .ok(
+                &self.bob,
+                "GET",
+                &format!("{}/verification", self.path()),
+                None,
+            )
+            .await
     }
 
     async fn shown(&self) -> Value {
@@ -173,7 +204,10 @@ impl Story {
         let path = format!("/v1/audit/entries?from=0&limit=1000&event={event}");
         let answer = self.node.ok(&self.bob, "GET", &path, None).await;
         let entries = answer["entries"].as_array().unwrap();
-        entries.iter().map(|entry| serde_json::from_str(entry.as_str().unwrap()).unwrap()).collect()
+        entries
+            .iter()
+            .map(|entry| serde_json::from_str(entry.as_str().unwrap()).unwrap())
+            .collect()
     }
 }
 
@@ -192,7 +226,13 @@ impl Tape {
     fn chunk(&mut self, kinds: &[FrameKind<'_>]) -> Anchor {
         for kind in kinds {
             self.at_us += 100_000;
-            self.sealer.push(&Frame { at_us: self.at_us, channel: 0, kind: *kind }).unwrap();
+            self.sealer
+                .push(&Frame {
+                    at_us: self.at_us,
+                    channel: 0,
+                    kind: *kind,
+                })
+                .unwrap();
         }
         let chunk = self.sealer.seal().unwrap().unwrap();
         self.append(&chunk.bytes, chunk.index, chunk.chain.to_string())
@@ -208,7 +248,12 @@ impl Tape {
     }
 
     fn append(&mut self, bytes: &[u8], index: u64, chain: String) -> Anchor {
-        OpenOptions::new().append(true).open(&self.path).unwrap().write_all(bytes).unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(&self.path)
+            .unwrap()
+            .write_all(bytes)
+            .unwrap();
         self.size_bytes += bytes.len() as u64;
         Anchor {
             session_id: self.session_id.clone(),
@@ -230,13 +275,21 @@ fn spare_header() -> Header {
     }
 }
 
-const PTY: Pty<'static> = Pty { term: "xterm-256color", columns: 80, rows: 24 };
+const PTY: Pty<'static> = Pty {
+    term: "xterm-256color",
+    columns: 80,
+    rows: 24,
+};
 
 /// A prompt, a command, its output, a password typed without echo, the end: one chunk each.
 fn terminal_session() -> Vec<Vec<FrameKind<'static>>> {
     vec![
         vec![
-            FrameKind::ChannelOpened { kind: "session", pty: Some(PTY), command: None },
+            FrameKind::ChannelOpened {
+                kind: "session",
+                pty: Some(PTY),
+                command: None,
+            },
             FrameKind::Output(b"root@web-1:~# "),
         ],
         vec![
@@ -256,27 +309,39 @@ fn terminal_session() -> Vec<Vec<FrameKind<'static>>> {
 
 /// RE-1, AU-1
 #[tokio::test]
-async fn given_a_terminal_session_when_played_then_each_format_shows_it_and_each_reading_is_on_record() {
+async fn given_a_terminal_session_when_played_then_each_format_shows_it_and_each_reading_is_on_record()
+ {
     let mut story = story().await;
     story.recorded().await;
 
     let v3 = story.text("").await;
     let head: Value = serde_json::from_str(v3.lines().next().unwrap()).unwrap();
-    assert_eq!((&head["version"], &head["term"]["cols"]), (&json!(3), &json!(80)));
+    assert_eq!(
+        (&head["version"], &head["term"]["cols"]),
+        (&json!(3), &json!(80))
+    );
     assert!(v3.contains("up 3 days") && !v3.contains("hunter2"), "{v3}");
     let v2 = story.text("?format=asciicast-v2&channel=0").await;
     let head: Value = serde_json::from_str(v2.lines().next().unwrap()).unwrap();
     assert_eq!((&head["version"], &head["width"]), (&json!(2), &json!(80)));
     let transcript = story.text("?format=transcript").await;
-    assert!(transcript.contains("up 3 days") && !transcript.contains("hunter2"), "{transcript}");
+    assert!(
+        transcript.contains("up 3 days") && !transcript.contains("hunter2"),
+        "{transcript}"
+    );
     let container = story.content(&story.bob, "?format=container").await;
     let bytes = container.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(bytes, fs::read(story.file()).unwrap());
 
     let played = story.entries("recording.played").await;
-    let formats: Vec<&str> =
-        played.iter().map(|entry| entry["data"]["format"].as_str().unwrap()).collect();
-    assert_eq!(formats, ["asciicast-v3", "asciicast-v2", "transcript", "container"]);
+    let formats: Vec<&str> = played
+        .iter()
+        .map(|entry| entry["data"]["format"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        formats,
+        ["asciicast-v3", "asciicast-v2", "transcript", "container"]
+    );
     for entry in &played {
         assert!(entry["actor"].as_str().unwrap().starts_with("per_"));
         assert_eq!(entry["subject"], story.terms.recording_id.to_string());
@@ -288,8 +353,16 @@ async fn given_a_terminal_session_when_played_then_each_format_shows_it_and_each
 async fn given_commands_stated_and_typed_then_they_are_listed_in_order_with_their_times() {
     let mut story = story().await;
     let mut tape = story.tape();
-    let exec = FrameKind::ChannelOpened { kind: "session", pty: None, command: Some("id\x1b[2J") };
-    tape.chunk(&[exec, FrameKind::Output(b"uid=0\n"), FrameKind::ChannelClosed]);
+    let exec = FrameKind::ChannelOpened {
+        kind: "session",
+        pty: None,
+        command: Some("id\x1b[2J"),
+    };
+    tape.chunk(&[
+        exec,
+        FrameKind::Output(b"uid=0\n"),
+        FrameKind::ChannelClosed,
+    ]);
     for frames in terminal_session() {
         tape.chunk(&frames);
     }
@@ -297,10 +370,19 @@ async fn given_commands_stated_and_typed_then_they_are_listed_in_order_with_thei
     story.close(last).await;
 
     let lines = story.text("?format=commands").await;
-    let commands: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let texts: Vec<&str> = commands.iter().map(|command| command["text"].as_str().unwrap()).collect();
+    let commands: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let texts: Vec<&str> = commands
+        .iter()
+        .map(|command| command["text"].as_str().unwrap())
+        .collect();
     assert_eq!(texts.len(), 3, "{lines}");
-    assert!(texts[0].starts_with("id") && !texts[0].contains('\x1b'), "{lines}");
+    assert!(
+        texts[0].starts_with("id") && !texts[0].contains('\x1b'),
+        "{lines}"
+    );
     assert_eq!(texts[1..], ["uptime", "sudo -i"]);
     assert_eq!(commands[0]["confidence"], "stated");
     assert_eq!(commands[1]["confidence"], "seen");
@@ -312,39 +394,73 @@ async fn given_commands_stated_and_typed_then_they_are_listed_in_order_with_thei
 async fn given_no_terminal_then_a_cast_is_refused_with_what_to_use_instead() {
     let mut story = story().await;
     let mut tape = story.tape();
-    let exec = FrameKind::ChannelOpened { kind: "session", pty: None, command: Some("id") };
-    tape.chunk(&[exec, FrameKind::Output(b"uid=0\n"), FrameKind::ChannelClosed]);
+    let exec = FrameKind::ChannelOpened {
+        kind: "session",
+        pty: None,
+        command: Some("id"),
+    };
+    tape.chunk(&[
+        exec,
+        FrameKind::Output(b"uid=0\n"),
+        FrameKind::ChannelClosed,
+    ]);
     let last = tape.finish();
     story.close(last).await;
 
     let (status, problem) = story.problem(&story.bob, "").await;
-    assert_eq!((status, &problem["field"]), (400, &json!("format")), "{problem}");
+    assert_eq!(
+        (status, &problem["field"]),
+        (400, &json!("format")),
+        "{problem}"
+    );
     assert!(problem["title"].as_str().unwrap().contains("transcript"));
     let (status, problem) = story.problem(&story.bob, "?channel=9").await;
-    assert_eq!((status, &problem["field"]), (400, &json!("channel")), "{problem}");
-    for (query, field) in
-        [("?format=mp4", "format"), ("?format=transcript&channel=0", "channel"), ("?format=container&follow=true", "follow")]
-    {
+    assert_eq!(
+        (status, &problem["field"]),
+        (400, &json!("channel")),
+        "{problem}"
+    );
+    for (query, field) in [
+        ("?format=mp4", "format"),
+        ("?format=transcript&channel=0", "channel"),
+        ("?format=container&follow=true", "follow"),
+    ] {
         let (status, problem) = story.problem(&story.bob, query).await;
-        assert_eq!((status, &problem["field"]), (400, &json!(field)), "{problem}");
+        assert_eq!(
+            (status, &problem["field"]),
+            (400, &json!(field)),
+            "{problem}"
+        );
     }
     assert!(story.text("?format=transcript").await.contains("uid=0"));
 }
 
 /// RE-11, AU-1
 #[tokio::test]
-async fn given_people_without_the_role_then_not_even_one_s_own_session_is_readable_and_nothing_is_recorded() {
+async fn given_people_without_the_role_then_not_even_one_s_own_session_is_readable_and_nothing_is_recorded()
+ {
     let mut story = story().await;
     story.recorded().await;
     for person in [&story.alice, &story.olga] {
         let (status, problem) = story.problem(person, "").await;
         assert_eq!((status, &problem["code"]), (403, &json!("missing-right")));
-        for path in ["/v1/recordings".to_owned(), story.path(), format!("{}/verification", story.path())] {
-            assert_eq!(story.node.call(&person.token, "GET", &path, None).await.0, 403, "{path}");
+        for path in [
+            "/v1/recordings".to_owned(),
+            story.path(),
+            format!("{}/verification", story.path()),
+        ] {
+            assert_eq!(
+                story.node.call(&person.token, "GET", &path, None).await.0,
+                403,
+                "{path}"
+            );
         }
     }
     assert_eq!(story.entries("recording.played").await.len(), 0);
-    let listed = story.node.ok(&story.bob, "GET", "/v1/recordings", None).await;
+    let listed = story
+        .node
+        .ok(&story.bob, "GET", "/v1/recordings", None)
+        .await;
     assert_eq!(listed["items"][0], story.shown().await);
     assert_eq!(listed["items"][0]["person"], "alice");
 }
@@ -354,12 +470,21 @@ async fn given_people_without_the_role_then_not_even_one_s_own_session_is_readab
 async fn given_a_sealed_vault_then_content_waits_and_verification_does_not() {
     let mut story = story().await;
     story.recorded().await;
-    story.node.ok(&story.olga, "POST", "/v1/vault/seal", None).await;
+    story
+        .node
+        .ok(&story.olga, "POST", "/v1/vault/seal", None)
+        .await;
     let (status, problem) = story.problem(&story.bob, "").await;
     assert_eq!((status, &problem["code"]), (503, &json!("vault-sealed")));
     assert_eq!(story.entries("recording.played").await.len(), 0);
     assert_eq!(story.verification().await["is_verified"], true);
-    assert_eq!(story.content(&story.bob, "?format=container").await.status(), 200);
+    assert_eq!(
+        story
+            .content(&story.bob, "?format=container")
+            .await
+            .status(),
+        200
+    );
 }
 
 /// RE-11, AU-1
@@ -370,7 +495,11 @@ async fn given_any_changed_byte_then_the_verification_names_its_chunk_and_the_pl
     let sound = fs::read(story.file()).unwrap();
     let verified = story.verification().await;
     assert_eq!(
-        (&verified["is_verified"], &verified["is_complete"], &verified["chunks"]),
+        (
+            &verified["is_verified"],
+            &verified["is_complete"],
+            &verified["chunks"]
+        ),
         (&json!(true), &json!(true), &json!(5)),
         "{verified}"
     );
@@ -392,11 +521,17 @@ async fn given_any_changed_byte_then_the_verification_names_its_chunk_and_the_pl
     fs::write(story.file(), &damaged).unwrap();
     let found = story.verification().await;
     let fault = found["fault"].as_str().unwrap();
-    assert!(fault.contains("chunk 2") && fault.contains(&format!("byte {third}")), "{fault}");
+    assert!(
+        fault.contains("chunk 2") && fault.contains(&format!("byte {third}")),
+        "{fault}"
+    );
 
     let response = story.content(&story.bob, "?format=transcript").await;
     assert_eq!(response.status(), 200, "what comes before is sound");
-    assert!(response.into_body().collect().await.is_err(), "the body breaks off, it does not end");
+    assert!(
+        response.into_body().collect().await.is_err(),
+        "the body breaks off, it does not end"
+    );
 }
 
 /// Where each chunk begins, read as docs/formats/recording.md says.
@@ -422,12 +557,24 @@ async fn given_a_file_cut_short_missing_or_another_s_then_that_is_said() {
     fs::write(story.file(), &sound[..offsets[3]]).unwrap();
     let found = story.verification().await;
     assert_eq!(found["is_verified"], false);
-    assert!(found["fault"].as_str().unwrap().contains("chunk 3 is anchored"), "{found}");
+    assert!(
+        found["fault"]
+            .as_str()
+            .unwrap()
+            .contains("chunk 3 is anchored"),
+        "{found}"
+    );
 
     let mut other = story.tape_of_another();
     other.chunk(&terminal_session()[0]);
     let found = story.verification().await;
-    assert!(found["fault"].as_str().unwrap().contains("holds recording `rec_other`"), "{found}");
+    assert!(
+        found["fault"]
+            .as_str()
+            .unwrap()
+            .contains("holds recording `rec_other`"),
+        "{found}"
+    );
     assert_eq!(story.problem(&story.bob, "").await.0, 409);
 
     fs::remove_file(story.file()).unwrap();
@@ -435,13 +582,19 @@ async fn given_a_file_cut_short_missing_or_another_s_then_that_is_said() {
     assert_eq!(found["fault"], "the file of this recording is missing");
     let (status, problem) = story.problem(&story.bob, "").await;
     assert_eq!(status, 409);
-    assert!(problem["remedy"].as_str().unwrap().contains("backup"), "{problem}");
+    assert!(
+        problem["remedy"].as_str().unwrap().contains("backup"),
+        "{problem}"
+    );
 }
 
 impl Story {
     /// Another recording's file in the place of this one's.
     fn tape_of_another(&self) -> Tape {
-        let header = Header { recording_id: "rec_other".to_owned(), ..spare_header() };
+        let header = Header {
+            recording_id: "rec_other".to_owned(),
+            ..spare_header()
+        };
         let (sealer, head) = Sealer::new(&header, RecordingKey::new([7; 32])).unwrap();
         fs::write(self.file(), &head).unwrap();
         Tape {
@@ -457,7 +610,8 @@ impl Story {
 
 /// RE-1, RE-12
 #[tokio::test]
-async fn given_a_live_session_when_followed_then_each_chunk_arrives_as_it_is_flushed_until_the_end() {
+async fn given_a_live_session_when_followed_then_each_chunk_arrives_as_it_is_flushed_until_the_end()
+{
     let mut story = story().await;
     let mut tape = story.tape();
     let chunks = terminal_session();
@@ -497,7 +651,10 @@ async fn given_somebody_who_follows_when_disabled_then_the_stream_breaks_off() {
     let mut body = response.into_body().into_data_stream();
     body.next().await.unwrap().unwrap();
     let reason = json!({ "reason": "left" });
-    story.node.ok(&story.olga, "POST", "/v1/people/bob/disable", Some(reason)).await;
+    story
+        .node
+        .ok(&story.olga, "POST", "/v1/people/bob/disable", Some(reason))
+        .await;
     story.node.clock.advance(Duration::from_secs(2));
     assert!(body.next().await.unwrap().is_err());
     assert!(body.next().await.is_none());
@@ -525,12 +682,16 @@ async fn given_a_long_recording_then_it_is_sent_piece_by_piece() {
         pieces += 1;
         total += length;
     }
-    assert!(pieces > 40 && total > 10_000_000, "{pieces} pieces, {total} bytes");
+    assert!(
+        pieces > 40 && total > 10_000_000,
+        "{pieces} pieces, {total} bytes"
+    );
 }
 
 /// RE-12, AU-1
 #[tokio::test]
-async fn given_a_gateway_that_died_then_what_it_had_written_is_anchored_with_the_end_of_the_session() {
+async fn given_a_gateway_that_died_then_what_it_had_written_is_anchored_with_the_end_of_the_session()
+ {
     let mut story = story().await;
     let mut tape = story.tape();
     let chunks = terminal_session();
@@ -539,20 +700,39 @@ async fn given_a_gateway_that_died_then_what_it_had_written_is_anchored_with_the
     tape.chunk(&chunks[1]);
     let third = tape.chunk(&chunks[2]);
     // A fourth chunk was being written when the power went.
-    fs::OpenOptions::new().append(true).open(&tape.path).unwrap().write_all(&[0, 0, 9, 9, 1]).unwrap();
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&tape.path)
+        .unwrap()
+        .write_all(&[0, 0, 9, 9, 1])
+        .unwrap();
 
     FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
     let shown = story.shown().await;
     assert_eq!(
-        (&shown["state"], &shown["chunks"], &shown["chain"], &shown["size_bytes"]),
-        (&json!("cut_off"), &json!(3), &json!(third.chain), &json!(third.size_bytes))
+        (
+            &shown["state"],
+            &shown["chunks"],
+            &shown["chain"],
+            &shown["size_bytes"]
+        ),
+        (
+            &json!("cut_off"),
+            &json!(3),
+            &json!(third.chain),
+            &json!(third.size_bytes)
+        )
     );
     let cut_off = story.entries("recording.cut_off").await;
     assert_eq!(cut_off.len(), 1);
     assert_eq!(cut_off[0]["data"]["chunks"], 3);
     let found = story.verification().await;
     assert_eq!(
-        (&found["is_verified"], &found["is_complete"], &found["chunks"]),
+        (
+            &found["is_verified"],
+            &found["is_complete"],
+            &found["chunks"]
+        ),
         (&json!(true), &json!(false), &json!(3)),
         "{found}"
     );
@@ -562,7 +742,7 @@ async fn given_a_gateway_that_died_then_what_it_had_written_is_anchored_with_the
 /// RE-12
 #[tokio::test]
 async fn given_a_gateway_that_died_after_the_last_chunk_then_the_recording_is_whole() {
-    let mut story = story().await;
+    let story = story().await;
     let mut tape = story.tape();
     for frames in terminal_session() {
         tape.chunk(&frames);
@@ -571,7 +751,6 @@ async fn given_a_gateway_that_died_after_the_last_chunk_then_the_recording_is_wh
     FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
     assert_eq!(story.shown().await["state"], "complete");
     assert_eq!(story.verification().await["is_complete"], true);
-    story.gateway.id = GatewayId::new(story.node.clock.now(), [2; 10]);
 }
 
 /// RE-11: settling must not bless what does not continue the anchored recording.
@@ -590,8 +769,54 @@ async fn given_a_file_changed_while_the_gateway_was_down_then_nothing_of_it_is_a
 
     FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
     let shown = story.shown().await;
-    assert_eq!((&shown["chunks"], &shown["chain"]), (&json!(1), &json!(first.chain)));
+    assert_eq!(
+        (&shown["chunks"], &shown["chain"]),
+        (&json!(1), &json!(first.chain))
+    );
     let found = story.verification().await;
     assert_eq!(found["is_verified"], false);
-    assert!(found["fault"].as_str().unwrap().contains("chunk 0"), "{found}");
+    assert!(
+        found["fault"].as_str().unwrap().contains("chunk 0"),
+        "{found}"
+    );
+}
+
+/// RE-12: a recorder that fails ends the session; what it had written before counts.
+#[tokio::test]
+async fn given_a_recorder_that_failed_then_the_end_anchors_what_is_in_the_file() {
+    let mut story = story().await;
+    let mut tape = story.tape();
+    let chunks = terminal_session();
+    let first = tape.chunk(&chunks[0]);
+    // Written, but the disk did not say in time that it is durable.
+    let second = tape.chunk(&chunks[1]);
+    let closed = SessionClosed {
+        session_id: story.terms.session_id.clone(),
+        reason: EndReason::RecorderFailed,
+        bytes_up: 3,
+        bytes_down: 5,
+        recording: Some(first),
+        is_recording_complete: false,
+    };
+    assert_eq!(
+        story.gateway.call(Call::CloseSession(closed)).await,
+        Reply::Done
+    );
+    let shown = story.shown().await;
+    assert_eq!(
+        (&shown["state"], &shown["chunks"], &shown["chain"]),
+        (&json!("cut_off"), &json!(2), &json!(second.chain))
+    );
+    assert_eq!(story.verification().await["is_verified"], true);
+}
+
+/// RE-12
+#[tokio::test]
+async fn given_a_session_that_recorded_nothing_then_it_ends_and_nothing_vouches_for_its_recording()
+{
+    let story = story().await;
+    FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
+    assert_eq!(story.shown().await["state"], "cut_off");
+    assert_eq!(story.entries("session.ended").await.len(), 1);
+    assert_eq!(story.verification().await["is_verified"], false);
 }
