@@ -1,7 +1,8 @@
 //! The flow of a lease: intent → issue → record → revoke, and what a sweep after a crash does.
 //!
-//! Control calls these between its commits: it stores the intent, then [`issue`]s, then stores the
-//! result. Its jobs ask [`next_step`] of every lease that is not revoked.
+//! Control calls these around its commits: [`intend`], commit; [`issue`]; load the lease again, [`record`],
+//! commit; only then hand the credential out. Its jobs ask [`next_step`] of every lease that is not
+//! revoked.
 //!
 //! INVARIANT: no credential is made without a lease that says so first, none is handed out unless its
 //! lease was recorded as issued, and none ends after its grant.
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use sallyport_core::{
     authz::Permit,
-    id::{AccountId, GrantId, LeaseId, SessionId},
+    id::{LeaseId, SessionId},
     lease::{Lease, LeaseState, LeaseStepError},
     time::Timestamp,
 };
@@ -85,25 +86,21 @@ pub fn intend(id: LeaseId, permit: &Permit, engine: &str, now: Timestamp) -> Lea
     }
 }
 
-/// Makes the credential of an intended lease and advances the lease. Store the lease before handing the
-/// credential out; if that fails, drop the credential: the sweep finds the intent.
+/// Makes the credential of a stored intent. Then [`record`] it.
 ///
 /// # Errors
-/// [`LeaseError`]; the lease is unchanged then and will be swept.
+/// [`LeaseError`]. The intent stands and will be swept; a credential that was made nevertheless ends with
+/// it.
 pub async fn issue(
-    lease: &mut Lease,
+    lease: &Lease,
     permit: &Permit,
     context: IssueContext<'_>,
 ) -> Result<Issued, LeaseError> {
     let terms = permit.terms();
-    let is_for = |session: &SessionId, account: &AccountId, grant: &GrantId| {
-        session == &lease.session_id && account == &lease.account_id && grant == &lease.grant_id
-    };
-    if !is_for(
-        &terms.session_id,
-        &terms.question.account.id,
-        &terms.grant_id,
-    ) {
+    let is_permitted = terms.session_id == lease.session_id
+        && terms.grant_id == lease.grant_id
+        && terms.question.account.id == lease.account_id;
+    if !is_permitted {
         return Err(LeaseError::OtherSession {
             lease: lease.id.clone(),
             permitted: terms.session_id.clone(),
@@ -114,28 +111,43 @@ pub async fn issue(
         .issue(permit, context)
         .await
         .map_err(|source| refused(lease, source))?;
-    let contract = |problem| LeaseError::Contract {
-        lease: lease.id.clone(),
-        problem,
-    };
-    if issued.expires_at > terms.expires_at {
-        return Err(contract("it would outlive its grant"));
+    match broken_promise(&issued, terms.expires_at, now) {
+        Some(problem) => Err(LeaseError::Contract {
+            lease: lease.id.clone(),
+            problem,
+        }),
+        None => Ok(issued),
     }
-    if issued.expires_at <= now {
-        return Err(contract("it has ended already"));
-    }
-    if issued
+}
+
+fn broken_promise(issued: &Issued, grant_ends: Timestamp, now: Timestamp) -> Option<&'static str> {
+    if issued.expires_at > grant_ends {
+        Some("it would outlive its grant")
+    } else if issued.expires_at <= now {
+        Some("it has ended already")
+    } else if issued
         .handle
         .as_ref()
         .is_some_and(|handle| handle.len() > MAX_HANDLE_BYTES)
     {
-        return Err(contract("its handle is longer than 4 KiB"));
+        Some("its handle is longer than 4 KiB")
+    } else {
+        None
     }
-    lease
-        .issued(issued.handle.clone())
-        .map_err(LeaseError::Step)?;
-    lease.expires_at = issued.expires_at;
-    Ok(issued)
+}
+
+/// Records a credential in its lease, as that is stored now. Store the lease either way; hand the
+/// credential out only after `Ok` is durable.
+///
+/// # Errors
+/// [`LeaseError::Step`] when revocation began while the credential was being made. The lease knows the
+/// credential then, so that revoking reaches it.
+pub fn record(lease: &mut Lease, issued: &Issued) -> Result<(), LeaseError> {
+    lease.expires_at = issued.expires_at.min(lease.expires_at);
+    lease.issued(issued.handle.clone()).map_err(|error| {
+        lease.handle.clone_from(&issued.handle);
+        LeaseError::Step(error)
+    })
 }
 
 /// Tries to revoke a lease whose revocation has begun, and advances it either way. Store it afterwards.
@@ -208,5 +220,30 @@ fn refused(lease: &Lease, source: EngineError) -> LeaseError {
         lease: lease.id.clone(),
         engine: lease.engine.clone(),
         source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sallyport_core::secret::Secret;
+
+    use super::*;
+    use crate::engines::CredentialMaterial;
+
+    /// VA-3: no engine, whatever it does, makes a credential that outlives its grant.
+    #[test]
+    fn an_engine_that_breaks_its_promise_is_found_out() {
+        let at = Timestamp::from_unix_ms;
+        let issued = |expires_at, handle: Option<usize>| Issued {
+            content: CredentialMaterial::Password(Secret::new("x".to_owned())),
+            expires_at,
+            handle: handle.map(|length| "h".repeat(length)),
+        };
+        let problem = |issued: &Issued| broken_promise(issued, at(2_000), at(1_000));
+        assert_eq!(problem(&issued(at(2_000), Some(MAX_HANDLE_BYTES))), None);
+        assert_eq!(problem(&issued(at(1_001), None)), None);
+        assert!(problem(&issued(at(2_001), None)).is_some());
+        assert!(problem(&issued(at(1_000), None)).is_some());
+        assert!(problem(&issued(at(2_000), Some(MAX_HANDLE_BYTES + 1))).is_some());
     }
 }

@@ -167,7 +167,7 @@ async fn given_settings_an_engine_does_not_describe_when_checked_or_used_then_th
     }
 }
 
-/// VA-4: first part
+/// VA-3
 #[tokio::test]
 async fn given_a_lease_when_revoked_twice_or_never_issued_then_revoking_succeeds() {
     for engine in engines::all() {

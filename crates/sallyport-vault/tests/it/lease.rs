@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use sallyport_core::{
-    id::{LeaseId, SessionId},
+    id::{AccountId, GrantId, LeaseId, SessionId},
     lease::{Lease, LeaseState},
     time::Timestamp,
 };
 use sallyport_vault::{
-    engines,
-    lease::{LeaseError, LeaseStep, intend, issue, next_step, revoke},
+    engines::{self, Issued},
+    lease::{LeaseError, LeaseStep, intend, issue, next_step, record, revoke},
 };
 use serde_json::json;
 
@@ -17,14 +17,11 @@ use crate::fixture::{
     NOW, after_s, context, lease_id, permit, permit_for, stored_secrets, unsealed_vault,
 };
 
-async fn issue_with(engine: &str, lease: &mut Lease, until: Timestamp) -> Result<(), LeaseError> {
+async fn make(lease: &Lease, until: Timestamp) -> Result<Issued, LeaseError> {
     let vault = unsealed_vault();
-    let secrets = stored_secrets(&vault, engines::by_kind("static").unwrap());
+    let secrets = stored_secrets(&vault, engines::by_kind("ssh_ca").unwrap());
     let settings = json!({});
-    assert_eq!(lease.engine, engine);
-    issue(lease, &permit(until), context(&vault, &settings, &secrets))
-        .await
-        .map(|_| ())
+    issue(lease, &permit(until), context(&vault, &settings, &secrets)).await
 }
 
 /// What control's job does with what is in the store, until nothing is left to do.
@@ -49,7 +46,7 @@ async fn sweep_to_the_end(
     panic!("the sweep never ends: {lease:?}");
 }
 
-/// VA-4: first part. A crash after each commit leaves a lease that the sweep ends in time.
+/// VA-3: a crash after each commit leaves a lease that the sweep ends in time.
 #[tokio::test]
 async fn given_a_crash_at_each_step_when_swept_then_no_lease_outlives_its_grant() {
     let until = after_s(600);
@@ -63,10 +60,17 @@ async fn given_a_crash_at_each_step_when_swept_then_no_lease_outlives_its_grant(
     );
 
     // After the credential was recorded.
-    let mut issued = intend(lease_id(), &permit(until), "static", NOW);
-    issue_with("static", &mut issued, until).await.unwrap();
+    let mut issued = intend(lease_id(), &permit(until), "ssh_ca", NOW);
+    let made = make(&issued, until).await.unwrap();
+    record(&mut issued, &made).unwrap();
+    assert_eq!(
+        (issued.state, &issued.handle),
+        (LeaseState::Issued, &made.handle)
+    );
+    assert_eq!(issued.expires_at, made.expires_at);
     let ended = sweep_to_the_end(&mut issued.clone(), NOW, false).await;
-    assert_eq!(ended, until);
+    assert_eq!(ended, made.expires_at);
+    assert!(ended <= until);
     assert_eq!(
         sweep_to_the_end(&mut issued.clone(), NOW, true).await,
         NOW,
@@ -78,7 +82,7 @@ async fn given_a_crash_at_each_step_when_swept_then_no_lease_outlives_its_grant(
     assert_eq!(sweep_to_the_end(&mut issued, NOW, false).await, NOW);
 }
 
-/// VA-4: first part
+/// VA-3
 #[tokio::test]
 async fn given_an_engine_that_is_gone_when_revoked_then_it_is_tried_for_ever_with_back_off() {
     let mut lease = intend(lease_id(), &permit(after_s(600)), "gone", NOW);
@@ -100,37 +104,53 @@ async fn given_an_engine_that_is_gone_when_revoked_then_it_is_tried_for_ever_wit
     }
 }
 
-/// VA-3: a permit opens its own session only.
+/// VA-3: a permit serves its own session, grant and account only.
 #[tokio::test]
-async fn given_a_permit_of_another_session_when_issued_then_it_is_refused() {
+async fn given_a_permit_of_another_session_grant_or_account_when_issued_then_it_is_refused() {
     let until = after_s(600);
-    let mut lease = intend(lease_id(), &permit(until), "static", NOW);
+    let lease = intend(lease_id(), &permit(until), "ssh_ca", NOW);
     let vault = unsealed_vault();
-    let other = permit_for(until, |terms| {
-        terms.session_id = SessionId::new(NOW, [0xdd; 10])
-    });
-    let refused = issue(&mut lease, &other, context(&vault, &json!({}), &[])).await;
-    assert!(matches!(refused, Err(LeaseError::OtherSession { .. })));
-    assert_eq!(lease.state, LeaseState::Intended);
+    let secrets = stored_secrets(&vault, engines::by_kind("ssh_ca").unwrap());
+    let others = [
+        permit_for(until, |terms| {
+            terms.session_id = SessionId::new(NOW, [0xdd; 10])
+        }),
+        permit_for(until, |terms| {
+            terms.grant_id = GrantId::new(NOW, [0xdd; 10])
+        }),
+        permit_for(until, |terms| {
+            terms.question.account.id = AccountId::new(NOW, [0xdd; 10])
+        }),
+    ];
+    for other in others {
+        let refused = issue(&lease, &other, context(&vault, &json!({}), &secrets)).await;
+        assert!(matches!(refused, Err(LeaseError::OtherSession { .. })));
+    }
 }
 
-/// VA-4: first part
+/// VA-3: what was made while revocation began is not used, and revoking reaches it.
 #[tokio::test]
-async fn given_a_lease_whose_revocation_began_when_issued_then_the_credential_is_dropped() {
+async fn given_a_lease_whose_revocation_began_when_recorded_then_the_credential_is_dropped() {
     let until = after_s(600);
-    let mut lease = intend(lease_id(), &permit(until), "static", NOW);
+    let mut lease = intend(lease_id(), &permit(until), "ssh_ca", NOW);
+    let made = make(&lease, until).await.unwrap();
     lease.begin_revocation(NOW);
-    let refused = issue_with("static", &mut lease, until).await;
-    assert!(matches!(refused, Err(LeaseError::Step(_))));
-    assert_eq!(lease.state, LeaseState::Revoking);
+    assert!(matches!(
+        record(&mut lease, &made),
+        Err(LeaseError::Step(_))
+    ));
+    assert_eq!(
+        (lease.state, lease.handle),
+        (LeaseState::Revoking, made.handle)
+    );
 }
 
 #[tokio::test]
 async fn given_a_failed_issue_when_swept_then_the_intent_ends() {
     let until = after_s(600);
-    let mut lease = intend(lease_id(), &permit(until), "static", NOW);
+    let lease = intend(lease_id(), &permit(until), "static", NOW);
     let vault = unsealed_vault();
-    let refused = issue(&mut lease, &permit(until), context(&vault, &json!({}), &[])).await;
+    let refused = issue(&lease, &permit(until), context(&vault, &json!({}), &[])).await;
     assert!(matches!(refused, Err(LeaseError::Engine { .. })));
     assert_eq!(
         next_step(&lease, false, NOW.plus(Duration::from_secs(59))),
