@@ -48,7 +48,7 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn new(connections_max: usize, per_source_max: usize, now: Timestamp) -> Self {
         Self {
-            connections: Arc::new(Semaphore::new(connections_max)),
+            connections: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
             unproven: Arc::new(Unproven {
                 counts: Mutex::default(),
                 per_source_max,

@@ -295,8 +295,17 @@ async fn deliver(control: &dyn ControlPlane, evidence: Evidence) -> Delivery {
     };
     match result {
         Ok(()) => Delivery::Done,
-        Err(error @ ControlError::Failed { .. }) if is_final(&error) => Delivery::Refused(error),
-        Err(_) => Delivery::Retry,
+        Err(error) if is_final(&error) => Delivery::Refused(error),
+        Err(error @ ControlError::Failed { .. }) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "control cannot take evidence; trying again");
+            Delivery::Retry
+        }
+        Err(error) => {
+            // Debug while there is no connection: the client says that once.
+            tracing::debug!(%error, "evidence was not delivered; trying again");
+            Delivery::Retry
+        }
     }
 }
 

@@ -202,26 +202,31 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Records a frame. Waits while the writer is behind.
-    ///
-    /// # Errors
-    /// [`RecordingClosed`]; what the frame holds must not be forwarded.
-    pub async fn record(&self, frame: &Frame<'_>) -> Result<(), RecordingClosed> {
+    /// Waits until there is room for a frame, or the recording is closed.
+    pub async fn room(&self) {
         loop {
             // Listening begins before looking, so that room made in between is not missed.
             let room = self.shared.room.notified();
-            if self.shared.buffer().bytes.len() < BUFFER_BYTES_MAX {
-                return self.record_now(frame);
+            if self.has_room() {
+                return;
             }
             room.await;
         }
     }
 
-    /// Records a small frame without waiting, past the bound: for what must be said at an end.
+    /// Whether a frame can be recorded without waiting.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let buffer = self.shared.buffer();
+        buffer.is_closed || buffer.bytes.len() < BUFFER_BYTES_MAX
+    }
+
+    /// Records a frame without waiting. Wait for [`Recorder::room`] before, except with what is small
+    /// and must be said at an end: the bound on what waits to be sealed rests on it.
     ///
     /// # Errors
-    /// [`RecordingClosed`].
-    pub fn record_now(&self, frame: &Frame<'_>) -> Result<(), RecordingClosed> {
+    /// [`RecordingClosed`]; what the frame holds must not be forwarded.
+    pub fn record(&self, frame: &Frame<'_>) -> Result<(), RecordingClosed> {
         let (was_empty, is_chunk) = {
             let mut buffer = self.shared.buffer();
             if buffer.is_closed {
@@ -396,11 +401,24 @@ struct Sink {
 impl Sink {
     fn write(&mut self, frames: &[u8], is_last: bool) -> Result<Durable, RecorderError> {
         let mut typed = Vec::new();
-        let sealer = self.sealer.as_mut().ok_or(RecorderError::Panicked)?;
         for frame in decode_frames(frames) {
             let frame = frame.map_err(RecorderError::Frames)?;
-            sealer.push(&frame).map_err(RecorderError::Seal)?;
+            let sealer = self.sealer.as_mut().ok_or(RecorderError::Panicked)?;
+            match sealer.push(&frame) {
+                Ok(()) => {}
+                // Much was said at an end, past the buffer's bound.
+                Err(SealError::ChunkFull { .. }) => {
+                    let full = sealer.seal().map_err(RecorderError::Seal)?;
+                    let full = full.ok_or(RecorderError::Panicked)?;
+                    sealer.push(&frame).map_err(RecorderError::Seal)?;
+                    self.append(&full.bytes)?;
+                }
+                Err(error) => return Err(RecorderError::Seal(error)),
+            }
             typed.extend(self.tracker.frame(&frame));
+        }
+        if is_last {
+            typed.extend(std::mem::take(&mut self.tracker).finish());
         }
         let chunk = self.seal(is_last)?;
         self.append(&chunk.bytes)?;

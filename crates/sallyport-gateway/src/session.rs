@@ -180,7 +180,7 @@ impl Session {
         channel: u32,
         operation: Operation,
     ) -> OperationStart {
-        self.state.operations.room().await;
+        self.state.room_for_operation().await;
         if let Err(over) = self.state.check_live() {
             return OperationStart::Over(over);
         }
@@ -207,7 +207,7 @@ impl Session {
 
     /// Puts on record that something was refused that is never offered, whatever policy says.
     pub async fn refuse_operation(&self, channel: u32, operation: Operation, reason: Reason) {
-        self.state.operations.room().await;
+        self.state.room_for_operation().await;
         let (id, now) = (self.operation_id(), self.node.clock.now());
         self.put(operation::instant_record(
             id,

@@ -62,7 +62,7 @@ use crate::{
     outbox::outbox,
     recorder::{RecordingDirectory, RecordingStore},
     sealing::{CREDENTIAL_INFO, RECORDING_KEY_INFO, SealingKey},
-    session::Session,
+    session::{End, Session},
     spool::Spool,
     tasks::Tasks,
 };
@@ -503,6 +503,13 @@ pub(crate) fn session_id(number: u8) -> SessionId {
 
 pub(crate) fn recording_id(number: u8) -> RecordingId {
     RecordingId::new(START, [number; 10])
+}
+
+/// Why a session ended, which it must.
+pub(crate) async fn ended(session: &Session) -> End {
+    tokio::time::timeout(PATIENCE, session.ended())
+        .await
+        .expect("the session must end")
 }
 
 /// A gateway node around a control plane in memory.

@@ -25,7 +25,8 @@ pub struct Limits {
     /// Seconds without a sign of life after which control counts as gone. Default 6 s: three
     /// heartbeats.
     pub control_silence_s: u64,
-    /// Bytes of evidence kept on disk while control cannot take them. Default 256 MiB.
+    /// Bytes of evidence kept on disk while control cannot take them. As many bytes of memory
+    /// at most. Default 64 MiB.
     pub spool_bytes_max: u64,
     /// Seconds one chunk of a recording may take to become durable. Default 10 s.
     pub recorder_stall_s: u64,
@@ -41,7 +42,7 @@ impl Default for Limits {
             dial_timeout_s: 10,
             call_timeout_s: 15,
             control_silence_s: 6,
-            spool_bytes_max: 256 * 1024 * 1024,
+            spool_bytes_max: 64 * 1024 * 1024,
             recorder_stall_s: 10,
         }
     }

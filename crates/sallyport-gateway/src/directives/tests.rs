@@ -7,7 +7,7 @@ use crate::{
     control::OpenAnswer,
     door::OpenOutcome,
     enforce::OperationDecision,
-    testing::{Harness, session_id},
+    testing::{Harness, ended, session_id},
 };
 
 const GRACE: Duration = Duration::from_secs(60);
@@ -33,7 +33,7 @@ async fn sessions_outlive_control_by_the_grace_and_not_a_moment_longer() {
 
     harness.clock.advance(Duration::from_millis(1));
     directives.sweep(harness.clock.now());
-    assert_eq!(session.ended().await.reason, EndReason::ControlLost);
+    assert_eq!(ended(&session).await.reason, EndReason::ControlLost);
 }
 
 /// GW-12
@@ -72,7 +72,7 @@ async fn an_end_that_overtakes_its_session_ends_it_as_it_opens() {
 #[tokio::test]
 async fn a_welcome_ends_what_control_no_longer_knows() {
     let harness = Harness::start();
-    let (ended, live) = (harness.open(1).await, harness.open(2).await);
+    let (over, live) = (harness.open(1).await, harness.open(2).await);
     harness.node.directives.welcomed(
         Welcome {
             permit_key: harness.signer.public(),
@@ -83,7 +83,7 @@ async fn a_welcome_ends_what_control_no_longer_knows() {
         },
         harness.clock.now(),
     );
-    assert_eq!(ended.ended().await.reason, EndReason::GrantEnded);
+    assert_eq!(ended(&over).await.reason, EndReason::GrantEnded);
     assert_eq!(live.end_if_over(), None);
 }
 
@@ -113,7 +113,7 @@ async fn policies_that_cannot_be_read_permit_nothing_and_end_what_lives() {
         bundle: "unreadable".to_owned(),
     };
     harness.node.directives.pushed(push, harness.clock.now());
-    assert_eq!(session.ended().await.reason, EndReason::PolicyChanged);
+    assert_eq!(ended(&session).await.reason, EndReason::PolicyChanged);
     assert!(matches!(
         session.check(&exec()),
         OperationDecision::Refused(_)

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     tasks::Tasks,
-    testing::{FakeControl, Harness, ManualClock, PATIENCE, recording_id, session_id},
+    testing::{FakeControl, Harness, ManualClock, PATIENCE, ended, recording_id, session_id},
 };
 
 fn anchor(session: u8, chunks: u64) -> Anchor {
@@ -113,9 +113,7 @@ async fn evidence_that_control_refuses_for_good_ends_its_session_and_holds_up_no
         .keep(Evidence::Anchor(anchor(1, 1)))
         .await
         .unwrap();
-    let end = tokio::time::timeout(PATIENCE, session.ended())
-        .await
-        .unwrap();
+    let end = ended(&session).await;
     assert_eq!(end.reason, EndReason::RecorderFailed);
 }
 

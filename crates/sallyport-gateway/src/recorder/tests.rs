@@ -90,9 +90,9 @@ async fn a_recorder_that_is_killed_leaves_everything_up_to_its_last_chunk() {
     let memory = Memory::default();
     let (recorder, writer) = start(&memory);
     let (running, mut chunks) = run(writer);
-    recorder.record(&output(b"durable")).await.unwrap();
+    recorder.record(&output(b"durable")).unwrap();
     assert_eq!(chunks.recv().await, Some(1));
-    recorder.record(&output(b"lost")).await.unwrap();
+    recorder.record(&output(b"lost")).unwrap();
     running.abort();
     let _ = running.await;
     assert_eq!(
@@ -110,12 +110,9 @@ async fn closing_writes_what_waits_as_the_last_chunk_and_takes_nothing_more() {
     let memory = Memory::default();
     let (recorder, writer) = start(&memory);
     let (running, _chunks) = run(writer);
-    recorder.record(&output(b"all")).await.unwrap();
+    recorder.record(&output(b"all")).unwrap();
     recorder.close();
-    assert_eq!(
-        recorder.record(&output(b"late")).await,
-        Err(RecordingClosed)
-    );
+    assert_eq!(recorder.record(&output(b"late")), Err(RecordingClosed));
     let end = running.await.unwrap().unwrap();
     assert!(end.failure.is_none());
     assert_eq!(end.anchor.unwrap().chunks, 1);
@@ -141,18 +138,37 @@ async fn a_chunk_is_sealed_when_it_is_large_and_the_rest_soon_after() {
     let (recorder, writer) = start(&memory);
     let (running, mut chunks) = run(writer);
     let piece = vec![7; CHUNK_BYTES];
-    recorder.record(&output(&piece)).await.unwrap();
+    recorder.record(&output(&piece)).unwrap();
     assert_eq!(chunks.recv().await, Some(1));
-    recorder.record(&output(b"tail")).await.unwrap();
+    recorder.record(&output(b"tail")).unwrap();
     assert_eq!(chunks.recv().await, Some(2));
     recorder.close();
     assert_eq!(running.await.unwrap().unwrap().anchor.unwrap().chunks, 3);
     assert_eq!(read(&memory).0.len(), CHUNK_BYTES + 4);
 }
 
-/// RE-12
+/// RE-14
 #[tokio::test]
-async fn a_frame_that_breaks_its_limits_is_not_taken() {
+async fn what_is_said_past_the_bound_goes_into_as_many_chunks_as_it_takes() {
+    let memory = Memory::default();
+    let (recorder, writer) = start(&memory);
+    let piece = vec![7; 900 * 1024];
+    for _ in 0..20 {
+        recorder.record(&output(&piece)).unwrap();
+    }
+    recorder.close();
+    let (running, _chunks) = run(writer);
+    let end = running.await.unwrap().unwrap();
+    assert!(end.failure.is_none(), "{:?}", end.failure);
+    assert_eq!(end.anchor.unwrap().chunks, 3);
+    let (recorded, completeness) = read(&memory);
+    assert_eq!(recorded.len(), 20 * piece.len());
+    assert_eq!(completeness, Some(Completeness::Complete));
+}
+
+/// RE-12
+#[test]
+fn a_frame_that_breaks_its_limits_is_not_taken() {
     let memory = Memory::default();
     let (recorder, _writer) = start(&memory);
     let long = "x".repeat(70 * 1024);
@@ -161,7 +177,7 @@ async fn a_frame_that_breaks_its_limits_is_not_taken() {
         channel: 0,
         kind: FrameKind::Note(&long),
     };
-    assert_eq!(recorder.record(&note).await, Err(RecordingClosed));
+    assert_eq!(recorder.record(&note), Err(RecordingClosed));
     let omitted = FrameKind::Omitted {
         direction: Direction::Input,
         bytes: 1,
@@ -172,7 +188,53 @@ async fn a_frame_that_breaks_its_limits_is_not_taken() {
         channel: 0,
         kind: omitted,
     };
-    assert_eq!(recorder.record(&fits).await, Ok(()));
+    assert_eq!(recorder.record(&fits), Ok(()));
+}
+
+/// A disk that is full after the header.
+struct FullAfterHeader(bool);
+
+impl RecordingFile for FullAfterHeader {
+    fn append(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl RecordingStore for FullAfterHeader {
+    fn create(&self, _recording_id: &RecordingId) -> Result<Box<dyn RecordingFile>, RecorderError> {
+        Ok(Box::new(Self(false)))
+    }
+}
+
+/// RE-12
+#[tokio::test]
+async fn after_a_failure_nothing_is_taken_and_the_end_says_what_failed() {
+    let start = RecordingStart {
+        recording_id: recording_id(1),
+        session_id: session_id(1),
+        started_at_ms: 0,
+        key: RecordingKey::new(RECORDING_KEY),
+        wrapped_key: "wrapped".to_owned(),
+    };
+    let (recorder, writer) = begin(&FullAfterHeader(false), start, STALL).unwrap();
+    let (running, _chunks) = run(writer);
+    recorder.record(&output(b"lost")).unwrap();
+    let end = running.await.unwrap().unwrap();
+    assert!(
+        matches!(end.failure, Some(RecorderError::Io { .. })),
+        "{:?}",
+        end.failure
+    );
+    assert!(end.anchor.is_none());
+    assert_eq!(recorder.record(&output(b"late")), Err(RecordingClosed));
+    recorder.room().await;
 }
 
 /// RE-11

@@ -24,7 +24,7 @@ use crate::{
     enforce::OperationDecision,
     session::End,
     tasks::Tasks,
-    testing::{Harness, PATIENCE, START, session_id},
+    testing::{Harness, PATIENCE, START, ended, session_id},
 };
 
 /// The far end: a control plane that a test plays by hand.
@@ -177,7 +177,7 @@ async fn hello_says_who_lives_and_welcome_takes_effect() {
     assert_eq!(gateway.hello.rpc_version, api::RPC_VERSION);
     assert_eq!(gateway.hello.gateway_id, harness.node.gateway_id);
     assert_eq!(gateway.hello.live_sessions, [session_id(1)]);
-    assert_eq!(session.ended().await.reason, EndReason::GrantEnded);
+    assert_eq!(ended(&session).await.reason, EndReason::GrantEnded);
     connected(&client).await;
     let call = pin(&client, "k");
     let frame = gateway.next().await;
@@ -299,7 +299,7 @@ async fn garbage_from_control_breaks_the_connection_and_nothing_else() {
 #[tokio::test]
 async fn pushes_end_sessions_and_swap_policies() {
     let harness = Harness::start();
-    let (ended, live) = (harness.open(1).await, harness.open(2).await);
+    let (over, live) = (harness.open(1).await, harness.open(2).await);
     let (control, socket) = Control::start();
     let client = client(&harness, socket, PATIENCE);
     let (_stop, _running) = run(&client);
@@ -318,10 +318,7 @@ async fn pushes_end_sessions_and_swap_policies() {
         reason: EndReason::Locked,
         comment: "stop".to_owned(),
     };
-    assert_eq!(
-        tokio::time::timeout(PATIENCE, ended.ended()).await.unwrap(),
-        expected
-    );
+    assert_eq!(ended(&over).await, expected);
     let exec = Operation {
         kind: OperationKind::Exec,
         detail: "id".to_owned(),

@@ -142,9 +142,7 @@ async fn wait_for_release(state: &SessionState, node: &Node, client_cut: &Cancel
     metrics::histogram!("sallyport_session_end_seconds").record(took.as_secs_f64());
     let last = FrameKind::Note(end.reason.message());
     // A recorder that failed takes no note; why it failed is in the log.
-    let _ = state
-        .recorder
-        .record_now(&state.frame(SESSION_CHANNEL, last));
+    let _ = state.recorder.record(&state.frame(SESSION_CHANNEL, last));
     state.recorder.close();
 }
 

@@ -76,7 +76,7 @@ impl RunningOperation {
         operation: Operation,
         started_at: Timestamp,
     ) -> Self {
-        session.state.operations.begun();
+        session.state.operations.begun(operation.detail.len());
         Self {
             session,
             begun: Some(Begun {
@@ -96,7 +96,10 @@ impl RunningOperation {
         let Some(begun) = self.begun.take() else {
             return;
         };
-        self.session.state.operations.ended();
+        self.session
+            .state
+            .operations
+            .ended(begun.operation.detail.len());
         self.session.put(OperationRecord {
             id: self.session.operation_id(),
             channel: begun.channel,
@@ -169,6 +172,7 @@ pub(crate) struct OperationLog {
 #[derive(Debug, Default)]
 struct Waiting {
     records: VecDeque<OperationRecord>,
+    /// Of the records that wait and the operations that run.
     detail_bytes: usize,
     /// Number, within the session, of the first record that waits.
     first: u64,
@@ -198,13 +202,15 @@ impl OperationLog {
         }
     }
 
-    fn begun(&self) {
+    fn begun(&self, detail_bytes: usize) {
         let mut waiting = self.waiting();
+        waiting.detail_bytes = waiting.detail_bytes.saturating_add(detail_bytes);
         waiting.running = waiting.running.saturating_add(1);
     }
 
-    fn ended(&self) {
+    fn ended(&self, detail_bytes: usize) {
         let mut waiting = self.waiting();
+        waiting.detail_bytes = waiting.detail_bytes.saturating_sub(detail_bytes);
         waiting.running = waiting.running.saturating_sub(1);
         drop(waiting);
         self.room.notify_waiters();

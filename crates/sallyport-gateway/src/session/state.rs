@@ -212,24 +212,33 @@ impl SessionState {
         kind: FrameKind<'_>,
     ) -> Result<(), SessionOver> {
         self.check_live()?;
-        let frame = self.frame(channel, kind);
-        let recorded = tokio::select! {
-            recorded = self.recorder.record(&frame) => recorded,
-            end = self.ended() => return Err(SessionOver(end)),
-        };
-        if recorded.is_err() {
+        if !self.recorder.has_room() {
+            tokio::select! {
+                () = self.recorder.room() => {}
+                end = self.ended() => return Err(SessionOver(end)),
+            }
+        }
+        if self.recorder.record(&self.frame(channel, kind)).is_err() {
             self.end_with(EndReason::RecorderFailed);
         }
         self.check_live()
     }
 
+    /// Waits until there is room for the evidence of one more operation, or the session is over.
+    pub(super) async fn room_for_operation(&self) {
+        let room = async {
+            self.operations.room().await;
+            self.recorder.room().await;
+        };
+        tokio::select! {
+            () = room => {}
+            _ = self.ended() => {}
+        }
+    }
+
     /// Records what must be said even though the session is over.
     pub(super) fn record_last(&self, channel: u32, kind: FrameKind<'_>) {
-        if self
-            .recorder
-            .record_now(&self.frame(channel, kind))
-            .is_err()
-        {
+        if self.recorder.record(&self.frame(channel, kind)).is_err() {
             self.end_with(EndReason::RecorderFailed);
         }
     }
@@ -272,7 +281,7 @@ impl SessionState {
             // record all the same.
             let _ = self
                 .recorder
-                .record_now(&self.frame(record.channel, FrameKind::Operation(json)));
+                .record(&self.frame(record.channel, FrameKind::Operation(json)));
         }
         if !self.operations.put(record) {
             tracing::error!(session_id = %self.id(), "an operation ended after its session was closed");

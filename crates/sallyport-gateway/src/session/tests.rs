@@ -30,7 +30,7 @@ use crate::{
     config::Limits,
     door::OpenOutcome,
     recorder::{RecorderError, RecordingDirectory, RecordingFile, RecordingStore},
-    testing::{Harness, PATIENCE, RECORDING_KEY, recording_id, session_id},
+    testing::{Harness, PATIENCE, RECORDING_KEY, ended, recording_id, session_id},
 };
 
 const EXEC: ChannelOpening<'static> = ChannelOpening {
@@ -168,7 +168,7 @@ async fn a_session_ends_with_its_grant_and_nothing_passes_even_before_the_sweep(
 
     harness.clock.advance(Duration::from_millis(1));
     assert!(channel.output(b"too late").await.is_err());
-    assert_eq!(session.ended().await.reason, EndReason::GrantExpired);
+    assert_eq!(ended(&session).await.reason, EndReason::GrantExpired);
     drop((channel, session));
     assert_eq!(harness.closed(1).await.bytes_down, 4);
 }
@@ -180,7 +180,7 @@ async fn the_sweep_ends_a_silent_session_with_its_grant() {
     let session = harness.open(1).await;
     harness.clock.advance(Duration::from_secs(3_600));
     harness.node.directives.sweep(harness.clock.now());
-    assert_eq!(session.ended().await.reason, EndReason::GrantExpired);
+    assert_eq!(ended(&session).await.reason, EndReason::GrantExpired);
 }
 
 /// PO-2
@@ -204,7 +204,7 @@ async fn a_session_in_which_nothing_passes_for_the_idle_limit_ends_and_traffic_s
     assert_eq!(session.end_if_over(), None);
     harness.clock.advance(Duration::from_secs(1));
     harness.node.directives.sweep(harness.clock.now());
-    assert_eq!(session.ended().await.reason, EndReason::IdleTimeout);
+    assert_eq!(ended(&session).await.reason, EndReason::IdleTimeout);
 }
 
 /// GW-12, AC-6
@@ -224,7 +224,8 @@ async fn an_end_from_control_cuts_the_target_at_once_whatever_the_protocol_does(
     stream.read_exact(&mut buffer).await.unwrap();
 
     // A protocol that waits for the target and listens to nothing else.
-    let reading = tokio::join!(stream.read(&mut buffer), async {
+    let reading = tokio::time::timeout(PATIENCE, stream.read(&mut buffer));
+    let (read, ()) = tokio::join!(reading, async {
         let push = Push::EndSession {
             session_id: session_id(1),
             reason: EndReason::EndedByOperator,
@@ -233,11 +234,11 @@ async fn an_end_from_control_cuts_the_target_at_once_whatever_the_protocol_does(
         harness.node.directives.pushed(push, harness.clock.now());
     });
     assert_eq!(
-        reading.0.unwrap_err().kind(),
+        read.unwrap().unwrap_err().kind(),
         io::ErrorKind::ConnectionAborted
     );
     assert!(stream.write_all(b"after").await.is_err());
-    let end = session.ended().await;
+    let end = ended(&session).await;
     assert_eq!(
         (end.reason, end.comment.as_str()),
         (EndReason::EndedByOperator, "enough")
@@ -465,9 +466,7 @@ async fn a_recording_that_cannot_be_written_on_ends_the_session_and_nothing_more
     let channel = session.open_channel(EXEC).await.unwrap();
     channel.output(b"recorded").await.unwrap();
     steps.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
-    let end = tokio::time::timeout(PATIENCE, session.ended())
-        .await
-        .unwrap();
+    let end = ended(&session).await;
     assert_eq!(end.reason, EndReason::RecorderFailed);
     assert!(channel.output(b"not recorded").await.is_err());
     drop((channel, session));
@@ -490,9 +489,7 @@ async fn a_disk_that_does_not_answer_ends_the_session() {
     let session = harness.open(1).await;
     let channel = session.open_channel(EXEC).await.unwrap();
     channel.output(b"waits").await.unwrap();
-    let end = tokio::time::timeout(PATIENCE, session.ended())
-        .await
-        .unwrap();
+    let end = ended(&session).await;
     assert_eq!(end.reason, EndReason::RecorderFailed);
     drop(steps);
 }
@@ -559,9 +556,7 @@ async fn a_session_whose_evidence_cannot_be_kept_ends() {
             break;
         }
     }
-    let end = tokio::time::timeout(PATIENCE, session.ended())
-        .await
-        .unwrap();
+    let end = ended(&session).await;
     assert_eq!(end.reason, EndReason::RecorderFailed);
 }
 
