@@ -93,18 +93,18 @@ event_names! {
     LeaseRevoked "lease.revoked" "A credential is gone. `engine`, `attempts`.";
     LeaseRevocationFailed "lease.revocation_failed" "Revoking failed and will be tried again. `engine`, `attempts`.";
     OperationRecorded "operation.recorded" "One operation of a session. `kind`, `detail`, `outcome`, `exit_status`, `size_bytes`, `sha256`, times.";
-    RecordingAnchored "recording.anchored" "A recording's chain so far. `session_id`, `chunk`, `chain`.";
+    RecordingAnchored "recording.anchored" "A recording's chain so far. `session_id`, `chunks`, `chain`, `size_bytes`.";
     RecordingCompleted "recording.completed" "A recording is whole. `session_id`, `chunks`, `chain`, `size_bytes`.";
     RecordingCutOff "recording.cut_off" "A recording ended without its last chunk, as after a crash. `session_id`, `chunks`, `chain`.";
-    RecordingPlayed "recording.played" "Somebody read a recording. `format`.";
+    RecordingPlayed "recording.played" "Somebody read a recording. `session_id`, `format`.";
     AuditExported "audit.exported" "Somebody exported the log. `from`, `size`.";
     PolicyApplied "policy.applied" "A bundle came into force. `bundle`, `previous`, `version`.";
     PolicyRolledBack "policy.rolled_back" "An earlier bundle came into force again. `bundle`, `previous`, `version`.";
     LockAdded "lock.added" "A lock came into force. `scope`, `reason`, `until`.";
     LockRemoved "lock.removed" "A lock was removed.";
     WebhookChanged "webhook.changed" "The notification webhook was changed. `url_host`.";
-    NoticeFailed "notice.failed" "A notice could not be delivered and will be tried again. `kind`, `attempts`.";
-    ClockWentBack "control.clock_went_back" "The system clock is behind the last recorded time; time stands still until it catches up. `behind_s`.";
+    NoticeFailed "notice.failed" "A notice could not be delivered and will be tried again. `kind`, `attempts`, `reason`.";
+    ClockWentBack "control.clock_went_back" "The system clock is behind the last recorded time; time goes on from there until it catches up. `behind_s`.";
 }
 
 /// Who acted.

@@ -20,6 +20,7 @@ use crate::{
         database::StoreError,
         ids,
         problem::{Fault, Faulty},
+        statement::Sql,
     },
 };
 
@@ -95,17 +96,42 @@ pub async fn caller_of_bearer(
     ip: IpAddr,
 ) -> Result<Caller, BearerError> {
     let (kind, token_hash) = TokenKind::read(token).ok_or(BearerError::Unknown)?;
-    let now = control.now();
     let mut reader = control.db().read().await.map_err(BearerError::Store)?;
     let found = match kind {
         TokenKind::SignIn => store::sign_in_by_hash(&mut reader, token_hash).await,
         TokenKind::Api => store::api_token_by_hash(&mut reader, token_hash).await,
     };
+    caller_of_found(control, &mut reader, found, ip).await
+}
+
+/// The same caller looked up again, for answers that go on for a while: what ended or was taken away
+/// since then counts.
+///
+/// # Errors
+/// [`BearerError`].
+pub async fn caller_again(control: &Control, caller: &Caller) -> Result<Caller, BearerError> {
+    let mut reader = control.db().read().await.map_err(BearerError::Store)?;
+    let found = match &caller.bearer {
+        Bearer::SignIn { token_hash } => {
+            store::sign_in_by_hash(&mut reader, token_hash.clone()).await
+        }
+        Bearer::ApiToken(id) => store::api_token_by_id(&mut reader, id).await,
+    };
+    caller_of_found(control, &mut reader, found, caller.ip).await
+}
+
+async fn caller_of_found(
+    control: &Control,
+    sql: &mut dyn Sql,
+    found: Result<Option<FoundToken>, StoreError>,
+    ip: IpAddr,
+) -> Result<Caller, BearerError> {
+    let now = control.now();
     let found = found
         .map_err(BearerError::Store)?
         .filter(|found| found.expires_at > now)
         .ok_or(BearerError::Unknown)?;
-    let person = directory::person_by_id(&mut reader, &found.person_id)
+    let person = directory::person_by_id(sql, &found.person_id)
         .await
         .map_err(BearerError::Store)?
         .filter(|person| person.is_enabled)

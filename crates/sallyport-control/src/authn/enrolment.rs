@@ -174,16 +174,6 @@ pub struct Enrolled {
     pub totp_uri: Sensitive,
 }
 
-/// Whether `code` is the first owner's, unused. It stays usable.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn is_first_owner_code(control: &Control, code: &str) -> Result<bool, StoreError> {
-    let mut reader = control.db().read().await?;
-    let owner = store::enrolment_code(&mut reader, &hash(&canonical(code)), control.now()).await?;
-    Ok(matches!(owner, Some(CodeOwner::FirstOwner)))
-}
-
 /// Uses a code.
 ///
 /// # Errors

@@ -28,8 +28,8 @@ pub use api::routes;
 pub use authority::{
     adopt_user_authority, release_user_authority, trust_user_authority, user_authorities,
 };
-pub use bearer::{BearerError, caller_of_bearer};
-pub use enrolment::{EnrolError, Enrolled, enrol, first_owner_code, is_first_owner_code};
+pub use bearer::{BearerError, caller_again, caller_of_bearer};
+pub use enrolment::{EnrolError, Enrolled, enrol, first_owner_code};
 pub use gateway::{proof, prove_password, prove_ssh_certificate, prove_ssh_key};
 pub use sign_in::{SignInError, SignedIn, sign_in, sign_out};
 

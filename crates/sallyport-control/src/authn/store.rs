@@ -399,16 +399,32 @@ pub(super) async fn api_token_by_hash(
             params![token_hash],
         )
         .await?;
-    row.map(|row| {
-        Ok(FoundToken {
-            person_id: row.parsed("person_id")?,
-            authentication: of_api_token(row.time("created_at")?),
-            bearer: Bearer::ApiToken(row.parsed("id")?),
-            scopes: Some(row.json("scopes")?),
-            expires_at: row.time("expires_at")?,
-        })
+    row.as_ref().map(found_api_token).transpose()
+}
+
+/// The API token of this id that is not revoked.
+pub(super) async fn api_token_by_id(
+    sql: &mut dyn Sql,
+    id: &ApiTokenId,
+) -> Result<Option<FoundToken>, StoreError> {
+    let row = sql
+        .optional(
+            "SELECT id, person_id, scopes, created_at, expires_at FROM api_token
+             WHERE id = $1 AND is_revoked = 0",
+            params![id.as_str()],
+        )
+        .await?;
+    row.as_ref().map(found_api_token).transpose()
+}
+
+fn found_api_token(row: &Row) -> Result<FoundToken, StoreError> {
+    Ok(FoundToken {
+        person_id: row.parsed("person_id")?,
+        authentication: of_api_token(row.time("created_at")?),
+        bearer: Bearer::ApiToken(row.parsed("id")?),
+        scopes: Some(row.json("scopes")?),
+        expires_at: row.time("expires_at")?,
     })
-    .transpose()
 }
 
 /// API tokens of a person, newest first, from before `cursor` (an id, or empty).

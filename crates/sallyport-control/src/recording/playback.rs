@@ -26,7 +26,7 @@ use super::{
     store,
 };
 use crate::{
-    directory,
+    authn::{self, BearerError},
     kernel::{caller::Caller, control::Control, database::StoreError, task},
 };
 
@@ -134,17 +134,16 @@ struct Right {
 impl Right {
     async fn check(&mut self, control: &Control) -> Result<(), PlaybackError> {
         let now = control.now();
-        if now >= self.caller.expires_at {
-            return Err(PlaybackError::RightEnded);
-        }
         if now.since(self.checked_at) < RIGHT_CHECKED_EVERY {
             return Ok(());
         }
-        let mut reader = control.db().read().await?;
-        let person = directory::person_by_id(&mut reader, &self.caller.person.id).await?;
-        self.caller.person = person.ok_or(PlaybackError::RightEnded)?;
+        self.caller = match authn::caller_again(control, &self.caller).await {
+            Ok(caller) => caller,
+            Err(BearerError::Unknown) => return Err(PlaybackError::RightEnded),
+            Err(BearerError::Store(error)) => return Err(PlaybackError::Store(error)),
+        };
         self.checked_at = now;
-        if self.caller.person.is_enabled && self.caller.is_permitted(AdminAction::RecordingPlay) {
+        if self.caller.is_permitted(AdminAction::RecordingPlay) {
             Ok(())
         } else {
             Err(PlaybackError::RightEnded)

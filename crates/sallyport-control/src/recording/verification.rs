@@ -119,9 +119,8 @@ fn sound(report: &Report, row: &RecordingRow) -> VerificationView {
         )
     } else if unanchored > 0 && !row.is_live() {
         Some(format!(
-            "chunks {} to {} are in the file but not in the audit log",
+            "{unanchored} of the file's chunks, from chunk {} on, are not in the audit log",
             report.anchored_chunks,
-            report.chunks.saturating_sub(1),
         ))
     } else {
         None

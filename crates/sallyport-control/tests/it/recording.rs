@@ -643,21 +643,30 @@ async fn given_a_live_session_when_followed_then_each_chunk_arrives_as_it_is_flu
 
 /// AC-6, RE-11
 #[tokio::test]
-async fn given_somebody_who_follows_when_disabled_then_the_stream_breaks_off() {
-    let story = story().await;
-    let mut tape = story.tape();
-    tape.chunk(&terminal_session()[0]);
-    let response = story.content(&story.bob, "?follow=true").await;
-    let mut body = response.into_body().into_data_stream();
-    body.next().await.unwrap().unwrap();
-    let reason = json!({ "reason": "left" });
-    story
-        .node
-        .ok(&story.olga, "POST", "/v1/people/bob/disable", Some(reason))
-        .await;
-    story.node.clock.advance(Duration::from_secs(2));
-    assert!(body.next().await.unwrap().is_err());
-    assert!(body.next().await.is_none());
+async fn given_somebody_who_follows_when_their_right_ends_then_the_stream_breaks_off() {
+    for way in ["disabled", "signed out", "no longer in the role"] {
+        let story = story().await;
+        let mut tape = story.tape();
+        tape.chunk(&terminal_session()[0]);
+        let response = story.content(&story.bob, "?follow=true").await;
+        let mut body = response.into_body().into_data_stream();
+        body.next().await.unwrap().unwrap();
+        let (person, method, path, change) = match way {
+            "disabled" => {
+                let reason = json!({ "reason": "left" });
+                (&story.olga, "POST", "/v1/people/bob/disable", Some(reason))
+            }
+            "signed out" => (&story.bob, "POST", "/v1/sign-out", None),
+            _ => {
+                let roles = json!({ "admin_roles": ["approver"] });
+                (&story.olga, "PATCH", "/v1/people/bob", Some(roles))
+            }
+        };
+        story.node.ok(person, method, path, change).await;
+        story.node.clock.advance(Duration::from_secs(2));
+        assert!(body.next().await.unwrap().is_err(), "{way}");
+        assert!(body.next().await.is_none(), "{way}");
+    }
 }
 
 /// RE-1: memory for one chunk, not for the recording.
@@ -815,8 +824,36 @@ async fn given_a_recorder_that_failed_then_the_end_anchors_what_is_in_the_file()
 async fn given_a_session_that_recorded_nothing_then_it_ends_and_nothing_vouches_for_its_recording()
 {
     let story = story().await;
+    story.tape();
     FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
     assert_eq!(story.shown().await["state"], "cut_off");
     assert_eq!(story.entries("session.ended").await.len(), 1);
-    assert_eq!(story.verification().await["is_verified"], false);
+    let found = story.verification().await;
+    assert_eq!(found["is_verified"], false);
+    assert!(
+        found["fault"]
+            .as_str()
+            .unwrap()
+            .contains("anchors no chunk"),
+        "{found}"
+    );
+}
+
+/// RE-11: without the key anybody can continue the chain; only anchored chunks are evidence.
+#[tokio::test]
+async fn given_a_chunk_added_after_the_end_then_it_is_not_taken_for_evidence() {
+    let story = story().await;
+    let mut tape = story.tape();
+    let chunks = terminal_session();
+    tape.chunk(&chunks[0]);
+    tape.chunk(&chunks[1]);
+    FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
+    assert_eq!(story.verification().await["is_verified"], true);
+    tape.chunk(&chunks[2]);
+    let found = story.verification().await;
+    assert_eq!(found["is_verified"], false);
+    assert_eq!(
+        found["fault"],
+        "1 of the file's chunks, from chunk 2 on, are not in the audit log"
+    );
 }
