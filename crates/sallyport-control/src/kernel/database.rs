@@ -120,6 +120,9 @@ pub enum StoreError {
         /// In the program.
         known: i64,
     },
+    /// Another control uses the database.
+    #[error("another control plane uses this database; stop it first, or give this one its own")]
+    InUse,
     /// A new row collides with one that is there.
     #[error("there is one already")]
     Conflict,
@@ -159,6 +162,8 @@ impl fmt::Debug for Database {
 }
 
 const READERS_MAX: u32 = 8;
+const TAKE_ATTEMPTS: u32 = 25;
+const TAKE_PAUSE: Duration = Duration::from_millis(200);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Database {
@@ -168,11 +173,14 @@ impl Database {
     /// [`StoreError::Open`], [`StoreError::TooNew`], [`StoreError::Damaged`], or a failed migration.
     pub async fn open(location: &StoreLocation, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let (readers, connection) = match location {
-            StoreLocation::Sqlite(path) => open_sqlite(path).await?,
-            StoreLocation::Postgres(url) => open_postgres(url).await?,
-        };
+            StoreLocation::Sqlite(path) => open_sqlite(path).await,
+            StoreLocation::Postgres(url) => open_postgres(url).await,
+        }
+        .map_err(|error| named(error, location))?;
         let mut connection = connection;
-        migration::run(&mut connection).await?;
+        migration::run(&mut connection)
+            .await
+            .map_err(|error| named(error, location))?;
         let log_size = writer::log_size(&mut connection).await?;
         Ok(Self {
             readers: Arc::new(readers),
@@ -223,10 +231,36 @@ impl Database {
         !self.writer.is_stopped()
     }
 
+    /// Resolves when the store no longer takes writes; the process must restart then.
+    pub async fn stopped(&self) {
+        let mut stopped = self.writer.stopped();
+        if stopped.wait_for(|is_stopped| *is_stopped).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Number of audit entries committed so far, and a way to be told of more.
     #[must_use]
     pub fn log_size(&self) -> tokio::sync::watch::Receiver<u64> {
         self.writer.log_size()
+    }
+}
+
+/// Says which file it is when SQLite finds it damaged (`SQLITE_CORRUPT`) or no database at all
+/// (`SQLITE_NOTADB`).
+fn named(error: StoreError, location: &StoreLocation) -> StoreError {
+    let (StoreError::Open { source, .. } | StoreError::Statement { source, .. }) = &error else {
+        return error;
+    };
+    let code = source
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    match (location, code.as_deref()) {
+        (StoreLocation::Sqlite(path), Some("11" | "26")) => StoreError::Damaged {
+            place: path.display().to_string(),
+            problem: source.to_string(),
+        },
+        _ => error,
     }
 }
 
@@ -261,16 +295,40 @@ async fn open_postgres(url: &PostgresUrl) -> Result<(Readers, OwnedConnection), 
         .map_err(failed)?
         .application_name("sallyport-control")
         .disable_statement_logging();
-    let connection = sqlx::PgConnection::connect_with(&options)
+    // Whatever the server's defaults are: acknowledged means on disk, and readers only read.
+    let writing = options.clone().options([("synchronous_commit", "on")]);
+    let mut connection = sqlx::PgConnection::connect_with(&writing)
         .await
         .map_err(failed)?;
+    take_alone(&mut connection).await?;
+    let reading = options.options([
+        ("default_transaction_read_only", "on"),
+        ("statement_timeout", "10s"),
+    ]);
     let pool = PgPoolOptions::new()
         .max_connections(READERS_MAX)
-        .connect_lazy_with(options);
+        .connect_lazy_with(reading);
     Ok((
         Readers::Postgres(pool),
         OwnedConnection::Postgres(connection),
     ))
+}
+
+/// Takes the lock that one control holds on a database as long as it is connected. A control that was
+/// just killed is waited for, because the server notices only when it looks.
+async fn take_alone(connection: &mut sqlx::PgConnection) -> Result<(), StoreError> {
+    let sql = "SELECT CASE WHEN pg_try_advisory_lock(7023) THEN 1 ELSE 0 END::BIGINT AS taken";
+    for _ in 0..TAKE_ATTEMPTS {
+        let rows = ConnectionMut::Postgres(connection).all(sql, vec![]).await?;
+        if rows
+            .first()
+            .is_some_and(|row| row.flag("taken").unwrap_or(false))
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(TAKE_PAUSE).await;
+    }
+    Err(StoreError::InUse)
 }
 
 /// A connection that reads what is committed.

@@ -3,9 +3,24 @@
     clippy::disallowed_methods,
     reason = "tests spawn what they serve and stop with it"
 )]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test stops at the first surprise, in what it shares with others too"
+)]
 
 mod apply;
+mod audit;
+mod authz_matrix;
+mod directory;
+mod listener;
 mod main_job;
 mod notify;
+mod proof;
 mod recording;
+mod sign_in;
+mod store;
 mod support;

@@ -91,7 +91,7 @@ impl Story {
     }
 }
 
-/// AC-1, AC-3, PO-3, GW-11
+/// AC-1, AC-3, AC-4, PO-3, GW-11
 #[tokio::test]
 async fn given_nothing_but_a_key_when_asked_and_approved_then_a_sealed_credential_opens_the_session() {
     let mut story = story().await;

@@ -115,7 +115,7 @@ impl FakeGateway {
     pub async fn proven(&mut self, public_key: &str) -> AuthenticationId {
         match self.prove_key(public_key).await {
             AuthenticationAnswer::Proven { authentication_id, .. } => authentication_id,
-            refused => panic!("{refused:?}"),
+            refused @ AuthenticationAnswer::Refused { .. } => panic!("{refused:?}"),
         }
     }
 

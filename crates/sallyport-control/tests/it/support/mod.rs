@@ -2,4 +2,5 @@
 //! and its socket.
 
 pub mod gateway;
+pub mod home;
 pub mod node;

@@ -27,6 +27,10 @@ use tower::ServiceExt as _;
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
+    pub const fn at(time: Timestamp) -> Self {
+        Self(AtomicI64::new(time.unix_ms()))
+    }
+
     pub fn advance(&self, by: Duration) {
         let ms = i64::try_from(by.as_millis()).unwrap();
         self.0.fetch_add(ms, Ordering::SeqCst);
@@ -54,13 +58,14 @@ pub struct Node {
     pub control: Control,
     pub clock: Arc<ManualClock>,
     pub router: Router,
-    directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 /// Somebody with a token, a password and a one-time-code secret.
 pub struct Person {
     pub name: String,
     pub token: String,
+    pub totp_uri: String,
 }
 
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -72,7 +77,7 @@ impl Node {
 
     /// With other settings than the defaults.
     pub async fn start_with(set: impl FnOnce(&mut ControlConfig)) -> Self {
-        let directory = TempDir::new().unwrap();
+        let directory = Arc::new(TempDir::new().unwrap());
         let clock = Arc::new(ManualClock(AtomicI64::new(1_795_355_040_000)));
         let mut config = ControlConfig::default();
         config.store.data_directory = directory.path().join("control");
@@ -89,12 +94,22 @@ impl Node {
         Self::open(config, clock, directory).await
     }
 
-    async fn open(config: ControlConfig, clock: Arc<ManualClock>, directory: TempDir) -> Self {
+    async fn open(config: ControlConfig, clock: Arc<ManualClock>, directory: Arc<TempDir>) -> Self {
         let control = Control::open(config, clock.clone()).await.unwrap();
         let key_file = directory.path().join("vault.key");
         secret::workflow::open_with_key_file(&control, &key_file).await.unwrap();
         let router = routes::all().into_router(control.clone());
         Self { control, clock, router, directory }
+    }
+
+    /// What tasks of a test share.
+    pub fn shared(&self) -> Self {
+        Self {
+            control: self.control.clone(),
+            clock: Arc::clone(&self.clock),
+            router: self.router.clone(),
+            directory: Arc::clone(&self.directory),
+        }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -140,7 +155,17 @@ impl Node {
         let body = json!({ "name": name, "password": PASSWORD, "code": code });
         let (status, signed_in) = self.call("", "POST", "/v1/sign-in", Some(body)).await;
         assert!((200..300).contains(&status), "{signed_in}");
-        Person { name: name.to_owned(), token: signed_in["token"].as_str().unwrap().to_owned() }
+        Person {
+            name: name.to_owned(),
+            token: signed_in["token"].as_str().unwrap().to_owned(),
+            totp_uri: enrolled["totp_uri"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// The person's code of the next step; one that was not used yet.
+    pub fn next_code(&self, person: &Person) -> String {
+        self.clock.advance(Duration::from_secs(30));
+        one_time_code(&person.totp_uri, self.clock.now())
     }
 
     /// The first owner.
