@@ -98,14 +98,7 @@ impl Directives {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = None;
         for (session_id, reason) in welcome.end_now {
-            self.live.end(
-                &session_id,
-                End {
-                    reason,
-                    comment: String::new(),
-                },
-                now,
-            );
+            self.live.end(&session_id, End::because(reason), now);
         }
         self.live.decide_again(engine.as_ref(), now);
     }

@@ -126,13 +126,7 @@ impl LiveSessions {
     /// Ends every session.
     pub fn end_all(&self, reason: EndReason, now: Timestamp) {
         for session in self.all() {
-            session.end(
-                End {
-                    reason,
-                    comment: String::new(),
-                },
-                now,
-            );
+            session.end(End::because(reason), now);
         }
     }
 
@@ -155,13 +149,7 @@ impl LiveSessions {
             match enforce::decide_again(engine, session.permit().terms(), now) {
                 Verdict::GoesOn(constraints) => session.tighten(&constraints),
                 Verdict::Ends(reason) => {
-                    session.end(
-                        End {
-                            reason,
-                            comment: String::new(),
-                        },
-                        now,
-                    );
+                    session.end(End::because(reason), now);
                 }
             }
         }

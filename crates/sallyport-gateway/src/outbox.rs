@@ -238,10 +238,7 @@ impl Carrier {
         if let Delivery::Refused(error) = &delivery {
             metrics::counter!("sallyport_gateway_evidence_refused_total").increment(1);
             tracing::error!(%session_id, %error, "control refuses evidence for good; the session ends");
-            let end = End {
-                reason: EndReason::RecorderFailed,
-                comment: String::new(),
-            };
+            let end = End::because(EndReason::RecorderFailed);
             self.live.end(&session_id, end, self.clock.now());
         }
         let Some(queue) = self.queues.get_mut(&session_id) else {

@@ -48,6 +48,17 @@ pub struct End {
     pub comment: String,
 }
 
+impl End {
+    /// An end that nobody commented.
+    #[must_use]
+    pub const fn because(reason: EndReason) -> Self {
+        Self {
+            reason,
+            comment: String::new(),
+        }
+    }
+}
+
 /// The session is over; stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("go on with a session that is over: {}", .0.reason.as_str())]

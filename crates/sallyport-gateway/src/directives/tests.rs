@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+//! What control says takes effect at once, and its absence within its grace.
 
 use sallyport_core::session::{Operation, OperationKind};
 

@@ -18,7 +18,7 @@ use crate::{
     enforce::{self, Verdict},
     live::{InsertError, RollCall},
     node::Node,
-    recorder::{self, RecorderError, RecordingStart},
+    recorder::{self, Recorder, RecorderError, RecordingStart, Writer},
     sealing::UnsealError,
     session::{End, Session, SessionStart, SessionState, Upstream, closing},
 };
@@ -163,73 +163,90 @@ impl Admission {
         opened: api::Opened,
         roll_call: RollCall,
     ) -> Result<Arc<Session>, AdmitError> {
-        let node = &self.node;
-        let session_id = permit.terms().session_id.clone();
-        let sealing_key = &node.sealing_key;
+        let session_id = &permit.terms().session_id;
+        let sealing_key = &self.node.sealing_key;
         let credential = sealing_key
-            .open_credential(&opened.credential, &session_id)
+            .open_credential(&opened.credential, session_id)
             .map_err(AdmitError::Unseal)?;
         let key = sealing_key
-            .open_recording_key(&opened.recording_key, &session_id)
+            .open_recording_key(&opened.recording_key, session_id)
             .map_err(AdmitError::Unseal)?;
 
-        let started_at = node.clock.now();
-        let start = RecordingStart {
+        let started_at = self.node.clock.now();
+        let recording = RecordingStart {
             recording_id: permit.terms().recording_id.clone(),
-            session_id,
+            session_id: session_id.clone(),
             started_at_ms: started_at.unix_ms().unsigned_abs(),
             key,
             wrapped_key: opened.wrapped_recording_key,
         };
-        let (recordings, stall) = (Arc::clone(&node.recordings), node.limits.recorder_stall());
-        let begun =
-            tokio::task::spawn_blocking(move || recorder::begin(recordings.as_ref(), start, stall));
-        let (recorder, writer) = match tokio::time::timeout(stall, begun).await {
-            Ok(Ok(begun)) => begun.map_err(AdmitError::Record)?,
-            Ok(Err(_)) => return Err(AdmitError::Record(RecorderError::Panicked)),
-            Err(_) => {
-                let timeout_s = stall.as_secs();
-                return Err(AdmitError::Record(RecorderError::Stalled { timeout_s }));
-            }
-        };
+        let (recorder, writer) = self.begin_recording(recording).await?;
 
-        let clock = Arc::clone(&node.clock);
+        let clock = Arc::clone(&self.node.clock);
         let start = SessionStart {
             permit,
             clock,
             started_at,
             recorder,
         };
-        let state = Arc::new(SessionState::new(start));
-        node.live
-            .insert(&state, roll_call, node.clock.now())
-            .map_err(AdmitError::Insert)?;
-        // From here on the session's own task closes it, whatever happens.
-        let cut = self.connection.cut.clone();
-        node.tasks.spawn(
-            "session",
-            closing::serve(Arc::clone(&state), writer, Arc::clone(node), cut),
-        );
+        let state = self.take_in(start, writer, roll_call)?;
         let upstream = Upstream {
             address: opened.address,
             host_keys: opened.host_keys,
             pins_first_host_key: opened.pins_first_host_key,
             notice: opened.notice,
         };
-        let session = Session::new(Arc::clone(&state), Arc::clone(node), upstream, credential);
+        Ok(Arc::new(Session::new(
+            state,
+            Arc::clone(&self.node),
+            upstream,
+            credential,
+        )))
+    }
+
+    async fn begin_recording(
+        &self,
+        start: RecordingStart,
+    ) -> Result<(Recorder, Writer), AdmitError> {
+        let recordings = Arc::clone(&self.node.recordings);
+        let stall = self.node.limits.recorder_stall();
+        let begun =
+            tokio::task::spawn_blocking(move || recorder::begin(recordings.as_ref(), start, stall));
+        let begun = match tokio::time::timeout(stall, begun).await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(_)) => Err(RecorderError::Panicked),
+            Err(_) => Err(RecorderError::Stalled {
+                timeout_s: stall.as_secs(),
+            }),
+        };
+        begun.map_err(AdmitError::Record)
+    }
+
+    /// Adds the session to those that live and starts its task, which closes it whatever happens.
+    fn take_in(
+        &self,
+        start: SessionStart,
+        writer: Writer,
+        roll_call: RollCall,
+    ) -> Result<Arc<SessionState>, AdmitError> {
+        let node = &self.node;
+        let state = Arc::new(SessionState::new(start));
+        node.live
+            .insert(&state, roll_call, node.clock.now())
+            .map_err(AdmitError::Insert)?;
+        let cut = self.connection.cut.clone();
+        let serving = closing::serve(Arc::clone(&state), writer, Arc::clone(node), cut);
+        node.tasks.spawn("session", serving);
         // Policies may have changed while control's answer was on its way.
-        let engine = node.directives.engine();
         let now = node.clock.now();
-        match enforce::decide_again(engine.as_ref(), state.permit().terms(), now) {
+        match enforce::decide_again(
+            node.directives.engine().as_ref(),
+            state.permit().terms(),
+            now,
+        ) {
             Verdict::GoesOn(constraints) => state.tighten(&constraints),
-            Verdict::Ends(reason) => state.end(
-                End {
-                    reason,
-                    comment: String::new(),
-                },
-                now,
-            ),
+            Verdict::Ends(reason) => state.end(End::because(reason), now),
         }
-        Ok(Arc::new(session))
+        Ok(state)
     }
 }

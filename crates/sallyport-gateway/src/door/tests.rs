@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests stop at the first surprise"
-)]
+//! What must hold before there is a session, and what control hears when there is none.
 
 use std::{fs, io, time::Duration};
 

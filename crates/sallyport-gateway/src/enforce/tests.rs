@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+//! Operations and live sessions against the policies in force.
 
 use std::{sync::Arc, time::Duration};
 

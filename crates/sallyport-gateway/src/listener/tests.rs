@@ -1,8 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests stop at the first surprise"
-)]
+//! Limits of connections, and that each ends alone.
 
 use async_trait::async_trait;
 use sallyport_core::descriptor::Descriptor;

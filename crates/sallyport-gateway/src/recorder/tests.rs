@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+//! What is in a recording after an end, a failure and a kill.
 
 use std::io::Cursor;
 

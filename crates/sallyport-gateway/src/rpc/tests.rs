@@ -1,8 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests stop at the first surprise"
-)]
+//! The client against a control plane that a test plays by hand, over a real socket.
 
 use std::collections::VecDeque;
 

@@ -1,8 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "tests stop at the first surprise"
-)]
+//! Starting and stopping a gateway process, and its settings.
 
 use tempfile::TempDir;
 

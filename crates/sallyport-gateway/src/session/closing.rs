@@ -55,13 +55,8 @@ struct Abandoned<'a> {
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.state.end(
-                End {
-                    reason: EndReason::Panicked,
-                    comment: String::new(),
-                },
-                self.node.clock.now(),
-            );
+            self.state
+                .end(End::because(EndReason::Panicked), self.node.clock.now());
             self.state.recorder.close();
         }
         self.node.live.remove(self.state.id());

@@ -105,25 +105,13 @@ impl SessionState {
     /// Ends the session unless its time is not over.
     pub(crate) fn sweep(&self, now: Timestamp) {
         if self.permit.terms().expires_at <= now {
-            self.end(
-                End {
-                    reason: EndReason::GrantExpired,
-                    comment: String::new(),
-                },
-                now,
-            );
+            self.end(End::because(EndReason::GrantExpired), now);
         }
         let idle_since = Timestamp::from_unix_ms(self.last_active_ms.load(Ordering::Relaxed));
         let limit_ms = self.idle_limit_ms.load(Ordering::Relaxed);
         let idle = now.since(idle_since);
         if idle >= Duration::from_millis(limit_ms.unsigned_abs()) {
-            self.end(
-                End {
-                    reason: EndReason::IdleTimeout,
-                    comment: String::new(),
-                },
-                now,
-            );
+            self.end(End::because(EndReason::IdleTimeout), now);
         }
     }
 
@@ -141,13 +129,7 @@ impl SessionState {
     }
 
     pub(super) fn end_with(&self, reason: EndReason) {
-        self.end(
-            End {
-                reason,
-                comment: String::new(),
-            },
-            self.clock.now(),
-        );
+        self.end(End::because(reason), self.clock.now());
     }
 
     pub(super) fn ended_at(&self) -> Option<Timestamp> {

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests stop at the first surprise"
-)]
+//! What a session lets pass, records and ends for; each test with a node of its own.
 
 use std::{
     fs::File,
