@@ -25,6 +25,7 @@ use tower::ServiceExt as _;
 
 use crate::support::{
     gateway::{CLIENT, FakeGateway},
+    home::Home,
     node::{Node, Person},
 };
 
@@ -40,10 +41,19 @@ struct Story {
     gateway: FakeGateway,
     terms: PermitTerms,
     opened: Opened,
+    _home: Home,
+}
+
+fn socket(node: &Node) -> PathBuf {
+    node.control.directory().path("gateway.sock")
 }
 
 async fn story() -> Story {
-    let node = Node::start().await;
+    story_in(Home::sqlite()).await
+}
+
+async fn story_in(home: Home) -> Story {
+    let node = Node::start_with(|config| home.configure(config)).await;
     let olga = node.owner().await;
     node.target(&olga, "medium").await;
     let alice = node.person(&olga, "alice", &["operators"], &[]).await;
@@ -55,7 +65,7 @@ async fn story() -> Story {
     let listener = broker::rpc::bind(&node.control).unwrap();
     tokio::spawn(listener.serve(node.control.clone()));
     let id = GatewayId::new(node.clock.now(), [1; 10]);
-    let mut gateway = FakeGateway::connect(&node.socket(), id, vec![]).await;
+    let mut gateway = FakeGateway::connect(&socket(&node), id, vec![]).await;
     let proof = gateway.proven(ALICE_KEY).await;
     let Reply::Request(RequestAnswer::Progress { request_id, .. }) =
         gateway.submit(&proof, "restart the web server").await
@@ -85,6 +95,7 @@ async fn story() -> Story {
         gateway,
         terms,
         opened: *opened,
+        _home: home,
     }
 }
 
@@ -697,6 +708,28 @@ async fn given_a_long_recording_then_it_is_sent_piece_by_piece() {
     );
 }
 
+/// RE-11, OP-1: the statements of this slice, on both databases.
+#[tokio::test]
+async fn given_either_database_then_recordings_are_listed_played_and_verified() {
+    for home in Home::both() {
+        let kind = home.kind();
+        let mut story = story_in(home).await;
+        story.recorded().await;
+        let listed = story
+            .node
+            .ok(&story.bob, "GET", "/v1/recordings?limit=1", None)
+            .await;
+        assert_eq!(listed["items"], json!([story.shown().await]), "{kind}");
+        let cursor = format!("/v1/recordings?cursor={}", story.terms.recording_id);
+        let older = story.node.ok(&story.bob, "GET", &cursor, None).await;
+        assert_eq!(older["items"], json!([]), "{kind}");
+        assert!(story.text("?follow=true").await.contains("up 3 days"));
+        let found = story.verification().await;
+        assert_eq!(found["is_verified"], true, "{kind}: {found}");
+        assert_eq!(found["chunks"], 5, "{kind}");
+    }
+}
+
 /// RE-12, AU-1
 #[tokio::test]
 async fn given_a_gateway_that_died_then_what_it_had_written_is_anchored_with_the_end_of_the_session()
@@ -716,7 +749,7 @@ async fn given_a_gateway_that_died_then_what_it_had_written_is_anchored_with_the
         .write_all(&[0, 0, 9, 9, 1])
         .unwrap();
 
-    FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
+    FakeGateway::connect(&socket(&story.node), story.gateway.id.clone(), vec![]).await;
     let shown = story.shown().await;
     assert_eq!(
         (
@@ -757,7 +790,7 @@ async fn given_a_gateway_that_died_after_the_last_chunk_then_the_recording_is_wh
         tape.chunk(&frames);
     }
     tape.finish();
-    FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
+    FakeGateway::connect(&socket(&story.node), story.gateway.id.clone(), vec![]).await;
     assert_eq!(story.shown().await["state"], "complete");
     assert_eq!(story.verification().await["is_complete"], true);
 }
@@ -776,7 +809,7 @@ async fn given_a_file_changed_while_the_gateway_was_down_then_nothing_of_it_is_a
     bytes[place] ^= 1;
     fs::write(&tape.path, &bytes).unwrap();
 
-    FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
+    FakeGateway::connect(&socket(&story.node), story.gateway.id.clone(), vec![]).await;
     let shown = story.shown().await;
     assert_eq!(
         (&shown["chunks"], &shown["chain"]),
@@ -825,7 +858,7 @@ async fn given_a_session_that_recorded_nothing_then_it_ends_and_nothing_vouches_
 {
     let story = story().await;
     story.tape();
-    FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
+    FakeGateway::connect(&socket(&story.node), story.gateway.id.clone(), vec![]).await;
     assert_eq!(story.shown().await["state"], "cut_off");
     assert_eq!(story.entries("session.ended").await.len(), 1);
     let found = story.verification().await;
@@ -847,7 +880,7 @@ async fn given_a_chunk_added_after_the_end_then_it_is_not_taken_for_evidence() {
     let chunks = terminal_session();
     tape.chunk(&chunks[0]);
     tape.chunk(&chunks[1]);
-    FakeGateway::connect(&story.node.socket(), story.gateway.id.clone(), vec![]).await;
+    FakeGateway::connect(&socket(&story.node), story.gateway.id.clone(), vec![]).await;
     assert_eq!(story.verification().await["is_verified"], true);
     tape.chunk(&chunks[2]);
     let found = story.verification().await;
