@@ -19,7 +19,7 @@ use super::{
     enrolment,
     sign_in::{self},
     ssh_key,
-    store::{self, ApiToken, SshKey},
+    store::{self, key::SshKey, token::ApiToken},
     token,
 };
 use crate::{
@@ -147,7 +147,7 @@ async fn list_keys(
 ) -> Result<Json<Page<KeyView>>, HttpProblem> {
     let wanted = Wanted::from_query(&query)?;
     let mut reader = control.db().read().await?;
-    let keys = store::ssh_keys(
+    let keys = store::key::ssh_keys(
         &mut reader,
         &caller.person.id,
         &wanted.cursor,
@@ -202,7 +202,7 @@ async fn list_tokens(
 ) -> Result<Json<Page<ApiTokenView>>, HttpProblem> {
     let wanted = Wanted::from_query(&query)?;
     let mut reader = control.db().read().await?;
-    let tokens = store::api_tokens(
+    let tokens = store::token::api_tokens(
         &mut reader,
         &caller.person.id,
         &wanted.cursor,

@@ -98,8 +98,8 @@ pub async fn caller_of_bearer(
     let (kind, token_hash) = TokenKind::read(token).ok_or(BearerError::Unknown)?;
     let mut reader = control.db().read().await.map_err(BearerError::Store)?;
     let found = match kind {
-        TokenKind::SignIn => store::sign_in_by_hash(&mut reader, token_hash).await,
-        TokenKind::Api => store::api_token_by_hash(&mut reader, token_hash).await,
+        TokenKind::SignIn => store::token::sign_in_by_hash(&mut reader, token_hash).await,
+        TokenKind::Api => store::token::api_token_by_hash(&mut reader, token_hash).await,
     };
     caller_of_found(control, &mut reader, found, ip).await
 }
@@ -113,9 +113,9 @@ pub async fn caller_again(control: &Control, caller: &Caller) -> Result<Caller, 
     let mut reader = control.db().read().await.map_err(BearerError::Store)?;
     let found = match &caller.bearer {
         Bearer::SignIn { token_hash } => {
-            store::sign_in_by_hash(&mut reader, token_hash.clone()).await
+            store::token::sign_in_by_hash(&mut reader, token_hash.clone()).await
         }
-        Bearer::ApiToken(id) => store::api_token_by_id(&mut reader, id).await,
+        Bearer::ApiToken(id) => store::token::api_token_by_id(&mut reader, id).await,
     };
     caller_of_found(control, &mut reader, found, caller.ip).await
 }

@@ -22,7 +22,7 @@ use super::{
     bearer::hash,
     factor::{Attempt, Failure},
     password::{Password, UnfitPassword},
-    store::{self, CodeOwner, Factors},
+    store::{self, code::CodeOwner, factor::Factors},
     totp::{OneTimeKey, UnusableSecret},
 };
 use crate::{
@@ -133,7 +133,7 @@ async fn issue_to(
 ) -> Result<(SecretString, Event), StoreError> {
     let (code, code_hash) = generate();
     let expires_at = control.now().plus(control.config().sign_in.enrolment_ttl);
-    store::put_enrolment_code(tx, code_hash, owner, expires_at).await?;
+    store::code::put_enrolment_code(tx, code_hash, owner, expires_at).await?;
     let subject = match owner {
         CodeOwner::Person(id) => id.to_string(),
         CodeOwner::FirstOwner => "-".to_owned(),
@@ -192,7 +192,7 @@ pub async fn enrol(control: &Control, ip: IpAddr, enrol: &Enrol) -> Result<Enrol
     let now = control.now();
     let owner = {
         let mut reader = control.db().read().await?;
-        store::enrolment_code(&mut reader, &code_hash, now).await?
+        store::code::enrolment_code(&mut reader, &code_hash, now).await?
     };
     let enrolled = match owner {
         Some(CodeOwner::Person(id)) => {
@@ -242,12 +242,12 @@ async fn enrol_first_owner(
     };
     let (factors, totp_uri) = fresh_factors(control, &person, password_hash)?;
     let mut tx = control.db().begin(Actor::Person(person.id.clone())).await?;
-    let is_consumed = store::consume_enrolment_code(&mut tx, code_hash, now).await?;
+    let is_consumed = store::code::consume_enrolment_code(&mut tx, code_hash, now).await?;
     if !is_consumed || directory::has_people(&mut tx).await? {
         return Ok(None);
     }
     let created = directory::create_person(&mut tx, &person, now).await?;
-    store::put_factors(&mut tx, &person.id, &factors).await?;
+    store::factor::put_factors(&mut tx, &person.id, &factors).await?;
     let events = Events::one(Event::new(EventName::EnrolmentUsed, &person.id))
         .and(created)
         .and(Event::new(EventName::PasswordSet, &person.id))
@@ -268,9 +268,9 @@ async fn enrol_person(
         return Ok(None);
     };
     let (factors, totp_uri) = fresh_factors(control, &person, password_hash)?;
-    let is_consumed = store::consume_enrolment_code(&mut tx, code_hash, now).await?;
+    let is_consumed = store::code::consume_enrolment_code(&mut tx, code_hash, now).await?;
     // Setting the factors fails for a disabled person.
-    if !is_consumed || !store::put_factors(&mut tx, &person.id, &factors).await? {
+    if !is_consumed || !store::factor::put_factors(&mut tx, &person.id, &factors).await? {
         return Ok(None);
     }
     let removed = remove_proofs(&mut tx, &person.id, now).await?;
@@ -304,13 +304,13 @@ async fn remove_proofs(
     now: Timestamp,
 ) -> Result<Vec<Event>, StoreError> {
     let mut events = Vec::new();
-    store::end_sign_ins(tx, id).await?;
-    for key in store::ssh_keys(tx, id, "", u32::MAX).await? {
-        store::delete_ssh_key(tx, &key.id).await?;
+    store::token::end_sign_ins(tx, id).await?;
+    for key in store::key::ssh_keys(tx, id, "", u32::MAX).await? {
+        store::key::delete_ssh_key(tx, &key.id).await?;
         events.push(super::ssh_key::removed(&key));
     }
-    for token in store::api_tokens(tx, id, "", u32::MAX).await? {
-        if token.expires_at > now && store::revoke_api_token(tx, id, &token.id).await? {
+    for token in store::token::api_tokens(tx, id, "", u32::MAX).await? {
+        if token.expires_at > now && store::token::revoke_api_token(tx, id, &token.id).await? {
             events.push(Event::new(EventName::ApiTokenRevoked, &token.id));
         }
     }

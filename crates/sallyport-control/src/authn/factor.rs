@@ -16,7 +16,7 @@ use sallyport_core::{
 
 use super::{
     password::Password,
-    store::{self, Factors},
+    store::{self, factor::Factors},
     throttle::{self, Charge, NameKey},
     totp::OneTimeKey,
 };
@@ -99,7 +99,9 @@ pub(super) async fn check(
         }
     };
     let known = match attempt.claimed.parse::<PersonName>() {
-        Ok(name) => store::person_with_factors(&mut control.db().read().await?, &name).await?,
+        Ok(name) => {
+            store::factor::person_with_factors(&mut control.db().read().await?, &name).await?
+        }
         Err(_) => None,
     };
     let (person, factors) = known.map_or((None, Factors::default()), |(person, factors)| {
@@ -183,9 +185,9 @@ impl Right {
     /// calls [`Self::record_used`].
     pub(super) async fn consume(&self, tx: &mut Transaction) -> Result<bool, StoreError> {
         let is_consumed =
-            store::consume_step(tx, &self.person.id, &self.factors, self.step).await?;
+            store::factor::consume_step(tx, &self.person.id, &self.factors, self.step).await?;
         if is_consumed {
-            store::clear_failure_count(tx, &self.key).await?;
+            store::factor::clear_failure_count(tx, &self.key).await?;
         }
         Ok(is_consumed)
     }

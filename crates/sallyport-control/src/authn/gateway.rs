@@ -66,7 +66,7 @@ pub async fn prove_ssh_key(
         return door.refuse(None, "ssh_key", "unfit-key").await;
     };
     let mut reader = control.db().read().await?;
-    let stored = store::ssh_key_by_fingerprint(&mut reader, key.fingerprint()).await?;
+    let stored = store::key::ssh_key_by_fingerprint(&mut reader, key.fingerprint()).await?;
     // The whole key is compared, not only its fingerprint.
     let Some(stored) = stored.filter(|stored| stored.public_key == key.as_str()) else {
         return door.refuse(None, "ssh_key", "unknown-key").await;
@@ -111,7 +111,7 @@ pub async fn prove_ssh_certificate(
         None => return door.refuse(None, "ssh_certificate", "no-authority").await,
     };
     let mut reader = control.db().read().await?;
-    let issued = store::ssh_certificate(&mut reader, verified.serial).await?;
+    let issued = store::key::ssh_certificate(&mut reader, verified.serial).await?;
     let issued = issued.filter(|issued| {
         issued.fingerprint == verified.fingerprint
             && issued.person_id.as_str() == verified.key_id

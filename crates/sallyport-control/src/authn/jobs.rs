@@ -34,6 +34,6 @@ pub async fn prune(control: &Control) -> Result<(), StoreError> {
     control.doors().proofs.prune(now);
     let before = now.minus(throttle::kept_for(&control.config().sign_in));
     let mut tx = control.db().begin(Actor::System).await?;
-    store::prune_failure_counts(&mut tx, before, now).await?;
+    store::factor::prune_failure_counts(&mut tx, before, now).await?;
     tx.commit_operational().await
 }

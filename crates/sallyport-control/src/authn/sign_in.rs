@@ -19,7 +19,7 @@ use super::{
     bearer::TokenKind,
     factor::{self, Attempt, Refusal, Typed},
     ssh_key::{PublicSshKey, UnfitKey},
-    store::{self, SshCertificate},
+    store::{self, key::SshCertificate},
 };
 use crate::kernel::{
     caller::{Bearer, Caller},
@@ -138,8 +138,8 @@ pub async fn sign_in(
         right.record_used(control, &attempt).await?;
         return Err(SignInError::Wrong);
     }
-    store::prune_sign_ins(&mut tx, &person.id, now).await?;
-    store::put_sign_in(
+    store::token::prune_sign_ins(&mut tx, &person.id, now).await?;
+    store::token::put_sign_in(
         &mut tx,
         token_hash.clone(),
         &person.id,
@@ -199,7 +199,7 @@ async fn certify(
         authenticated_at: sign_in.authentication.at,
         expires_at: issued.expires_at,
     };
-    store::put_ssh_certificate(tx, sign_in.token_hash.clone(), &certificate).await?;
+    store::key::put_ssh_certificate(tx, sign_in.token_hash.clone(), &certificate).await?;
     let event = Event::new(EventName::CertificateIssued, &sign_in.person.id)
         .with("serial", issued.serial.to_string())
         .with("fingerprint", issued.fingerprint)
@@ -216,7 +216,7 @@ pub async fn sign_out(control: &Control, caller: &Caller) -> Result<(), SignInEr
         return Err(SignInError::NotASignIn);
     };
     let mut tx = control.db().begin(caller.actor()).await?;
-    if store::end_sign_in(&mut tx, token_hash).await? {
+    if store::token::end_sign_in(&mut tx, token_hash).await? {
         tx.commit(Events::one(Event::new(
             EventName::SignedOut,
             &caller.person.id,
@@ -232,6 +232,7 @@ pub(crate) async fn end_for_person(
     tx: &mut Transaction,
     person: &Person,
 ) -> Result<(), StoreError> {
-    store::end_sign_ins(tx, &person.id).await?;
-    store::delete_enrolment_codes(tx, &store::CodeOwner::Person(person.id.clone())).await
+    store::token::end_sign_ins(tx, &person.id).await?;
+    store::code::delete_enrolment_codes(tx, &store::code::CodeOwner::Person(person.id.clone()))
+        .await
 }

@@ -9,7 +9,7 @@ use sallyport_core::{
     id::KeyId,
 };
 
-use super::store::{self, SshKey};
+use super::store::{self, key::SshKey};
 use crate::kernel::{
     caller::Caller,
     control::Control,
@@ -198,7 +198,7 @@ pub(super) async fn add(
     let now = control.now();
     let mut tx = control.db().begin(caller.actor()).await?;
     let limit = u32::try_from(KEYS_MAX).unwrap_or(u32::MAX);
-    if store::ssh_keys(&mut tx, &caller.person.id, "", limit)
+    if store::key::ssh_keys(&mut tx, &caller.person.id, "", limit)
         .await?
         .len()
         >= KEYS_MAX
@@ -214,7 +214,7 @@ pub(super) async fn add(
         label: body.label.clone(),
         added_at: now,
     };
-    match store::put_ssh_key(&mut tx, &key).await {
+    match store::key::put_ssh_key(&mut tx, &key).await {
         Err(StoreError::Conflict) => return Err(KeyError::Exists),
         other => other?,
     }
@@ -232,12 +232,12 @@ pub(super) async fn remove(control: &Control, caller: &Caller, id: &KeyId) -> Re
     }
     let mut tx = control.db().begin(caller.actor()).await?;
     let limit = u32::try_from(KEYS_MAX).unwrap_or(u32::MAX);
-    let key = store::ssh_keys(&mut tx, &caller.person.id, "", limit)
+    let key = store::key::ssh_keys(&mut tx, &caller.person.id, "", limit)
         .await?
         .into_iter()
         .find(|key| key.id == *id)
         .ok_or(KeyError::NotFound)?;
-    store::delete_ssh_key(&mut tx, id).await?;
+    store::key::delete_ssh_key(&mut tx, id).await?;
     tx.commit(Events::one(removed(&key))).await?;
     Ok(())
 }

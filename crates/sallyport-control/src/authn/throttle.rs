@@ -93,10 +93,10 @@ fn charged(count: Count, now: Timestamp, rules: &SignInRules) -> (Count, Charge)
 pub(super) async fn charge(control: &Control, key: &NameKey) -> Result<Charge, StoreError> {
     let mut tx = control.db().begin(Actor::Anonymous).await?;
     let now = control.now();
-    let count = store::failure_count(&mut tx, key).await?;
+    let count = store::factor::failure_count(&mut tx, key).await?;
     let (count, charge) = charged(count, now, &control.config().sign_in);
     if charge != Charge::Locked {
-        store::put_failure_count(&mut tx, key, count).await?;
+        store::factor::put_failure_count(&mut tx, key, count).await?;
     }
     tx.commit_operational().await?;
     Ok(charge)

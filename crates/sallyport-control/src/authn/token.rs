@@ -15,7 +15,7 @@ use sallyport_core::{
 use super::{
     bearer::TokenKind,
     ssh_key::is_label,
-    store::{self, ApiToken},
+    store::{self, token::ApiToken},
 };
 use crate::kernel::{
     caller::Caller,
@@ -135,7 +135,7 @@ pub(super) async fn create(
     let scopes = scopes(caller, &body.scopes)?;
     let now = control.now();
     let mut tx = control.db().begin(caller.actor()).await?;
-    if store::live_api_tokens(&mut tx, &caller.person.id, now).await? >= TOKENS_MAX {
+    if store::token::live_api_tokens(&mut tx, &caller.person.id, now).await? >= TOKENS_MAX {
         return Err(TokenError::TooMany);
     }
     let (text, token_hash) = TokenKind::Api.generate();
@@ -147,7 +147,7 @@ pub(super) async fn create(
         expires_at: now.plus(Duration::from_secs(body.ttl_s)),
         is_revoked: false,
     };
-    store::put_api_token(&mut tx, &caller.person.id, token_hash, &token).await?;
+    store::token::put_api_token(&mut tx, &caller.person.id, token_hash, &token).await?;
     let event = Event::new(EventName::ApiTokenCreated, &token.id)
         .with("scopes", &token.scopes)
         .with("expires_at", token.expires_at);
@@ -162,7 +162,7 @@ pub(super) async fn revoke(
     id: &ApiTokenId,
 ) -> Result<(), TokenError> {
     let mut tx = control.db().begin(caller.actor()).await?;
-    if !store::revoke_api_token(&mut tx, &caller.person.id, id).await? {
+    if !store::token::revoke_api_token(&mut tx, &caller.person.id, id).await? {
         return Err(TokenError::NotFound);
     }
     tx.commit(Events::one(Event::new(EventName::ApiTokenRevoked, id)))
