@@ -296,12 +296,14 @@ impl Door {
                 reason: Some(Reason::TooManyAttempts),
             });
         }
-        let answer = answer.await?;
-        if matches!(answer, AuthenticationAnswer::Proven { .. }) {
+        let answer = answer.await;
+        if !matches!(answer, Ok(AuthenticationAnswer::Refused { .. })) {
             self.failed_proofs.fetch_sub(1, Ordering::AcqRel);
+        }
+        if matches!(answer, Ok(AuthenticationAnswer::Proven { .. })) {
             self.connection.proven();
         }
-        Ok(answer)
+        answer
     }
 }
 

@@ -25,8 +25,8 @@ use std::{
 use sallyport_api::gateway as api;
 use sallyport_core::id::{RecordingId, SessionId};
 use sallyport_evidence::recording::{
-    CommandTracker, Frame, Header, RecordingKey, SealError, SealedChunk, Sealer, TypedCommand,
-    decode_frames,
+    ChainValue, CommandTracker, Frame, Header, RecordingKey, SealError, SealedChunk, Sealer,
+    TypedCommand, decode_frames,
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -308,6 +308,8 @@ pub fn begin(
     };
     let (sealer, head) = Sealer::new(&header, start.key).map_err(RecorderError::Seal)?;
     let mut sink = Sink {
+        chunks: 0,
+        chain: sealer.chain(),
         sealer: Some(sealer),
         file: store.create(&start.recording_id)?,
         tracker: CommandTracker::new(),
@@ -332,6 +334,12 @@ pub fn begin(
 }
 
 impl Writer {
+    /// How far the recording is durable: its header, before [`Writer::run`].
+    #[must_use]
+    pub fn anchor(&self) -> Option<api::Anchor> {
+        self.sink.as_ref().map(Sink::anchor)
+    }
+
     /// Seals and writes until the recorder is closed or something fails. `on_durable` hears of every
     /// chunk.
     pub async fn run(mut self, mut on_durable: impl FnMut(Durable)) -> RecordingEnd {
@@ -395,6 +403,8 @@ struct Sink {
     tracker: CommandTracker,
     recording_id: RecordingId,
     session_id: SessionId,
+    chunks: u64,
+    chain: ChainValue,
     size_bytes: u64,
 }
 
@@ -421,15 +431,23 @@ impl Sink {
             typed.extend(std::mem::take(&mut self.tracker).finish());
         }
         let chunk = self.seal(is_last)?;
+        self.chunks = chunk.index.saturating_add(1);
+        self.chain = chunk.chain;
         self.append(&chunk.bytes)?;
-        let anchor = api::Anchor {
+        Ok(Durable {
+            anchor: self.anchor(),
+            typed,
+        })
+    }
+
+    fn anchor(&self) -> api::Anchor {
+        api::Anchor {
             session_id: self.session_id.clone(),
             recording_id: self.recording_id.clone(),
-            chunks: chunk.index.saturating_add(1),
-            chain: chunk.chain.to_string(),
+            chunks: self.chunks,
+            chain: self.chain.to_string(),
             size_bytes: self.size_bytes,
-        };
-        Ok(Durable { anchor, typed })
+        }
     }
 
     fn seal(&mut self, is_last: bool) -> Result<SealedChunk, RecorderError> {

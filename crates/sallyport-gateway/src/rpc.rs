@@ -22,7 +22,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sallyport_api::gateway::{self as api, Call, FromControl, FromGateway, Reply};
+use sallyport_api::gateway::{self as api, Call, FromControl, FromGateway, Reply, Welcome};
 use sallyport_core::{
     id::{AuthenticationId, GatewayId, RequestId, SessionId, TargetId},
     time::Clock,
@@ -46,6 +46,8 @@ const CALLS_MAX: usize = 128;
 const WAITS_MAX: usize = 128;
 /// How long control itself waits for a request to change before it answers.
 const AWAIT_MAX: Duration = Duration::from_secs(20);
+/// How long control may take to compare sessions before it welcomes.
+const WELCOME_TIME: Duration = Duration::from_secs(60);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -168,7 +170,7 @@ impl RpcClient {
                 source,
             })?;
         let (read_half, mut write_half) = stream.into_split();
-        let mut reader = FrameReader::new(read_half, self.settings.silence);
+        let mut reader = FrameReader::new(read_half);
 
         let hello = Call::Hello(api::GatewayHello {
             rpc_version: api::RPC_VERSION,
@@ -181,33 +183,45 @@ impl RpcClient {
         let frame = FromGateway { id, call: hello };
         link::write_one(&mut write_half, &frame, self.settings.silence).await?;
 
-        match reader.next().await? {
-            FromControl::Reply {
-                id: answered,
-                reply: Reply::Welcome(welcome),
-            } if answered == id => {
-                self.directives.welcomed(*welcome, self.clock.now());
-            }
-            FromControl::Reply {
-                reply: Reply::Failed(fault),
-                ..
-            } => {
-                return Err(LinkError::Refused {
-                    message: fault.message,
-                });
-            }
-            FromControl::Reply { .. } | FromControl::Push { .. } => {
-                let message = "its first frame is no welcome".to_owned();
-                return Err(LinkError::Refused { message });
-            }
-        }
+        let welcome = timeout(WELCOME_TIME, self.welcome(&mut reader, id)).await;
+        let welcome = welcome.unwrap_or(Err(LinkError::Silent {
+            silence_s: WELCOME_TIME.as_secs(),
+        }))?;
+        self.directives.welcomed(welcome, self.clock.now());
         let (link, frames) = Link::new(CALLS_MAX.saturating_add(WAITS_MAX));
         Ok((reader, write_half, link, frames))
     }
 
+    /// Waits for the answer to hello `id`. An end decided meanwhile may be pushed before it.
+    async fn welcome(&self, reader: &mut FrameReader, id: u64) -> Result<Welcome, LinkError> {
+        loop {
+            match reader.next(WELCOME_TIME).await? {
+                FromControl::Push { push } => self.directives.pushed(push, self.clock.now()),
+                FromControl::Reply {
+                    id: answered,
+                    reply: Reply::Welcome(welcome),
+                } if answered == id => {
+                    return Ok(*welcome);
+                }
+                FromControl::Reply {
+                    reply: Reply::Failed(fault),
+                    ..
+                } => {
+                    return Err(LinkError::Refused {
+                        message: fault.message,
+                    });
+                }
+                FromControl::Reply { .. } => {
+                    let message = "its first answer is no welcome".to_owned();
+                    return Err(LinkError::Refused { message });
+                }
+            }
+        }
+    }
+
     async fn read(&self, reader: &mut FrameReader, link: &Link) -> LinkError {
         loop {
-            match reader.next().await {
+            match reader.next(self.settings.silence).await {
                 Ok(FromControl::Push { push }) => self.directives.pushed(push, self.clock.now()),
                 Ok(FromControl::Reply { id, reply }) => link.answer(id, reply),
                 Err(error) => return error,

@@ -18,9 +18,11 @@ use crate::{
     enforce::{self, Verdict},
     live::{InsertError, RollCall},
     node::Node,
+    outbox::NotKept,
     recorder::{self, Recorder, RecorderError, RecordingStart, Writer},
     sealing::UnsealError,
     session::{End, Session, SessionStart, SessionState, Upstream, closing},
+    spool::Evidence,
 };
 
 /// Why a session that control opened does not take place here.
@@ -34,6 +36,8 @@ enum AdmitError {
     Unseal(#[source] UnsealError),
     #[error("begin the recording")]
     Record(#[source] RecorderError),
+    #[error("keep the beginning of the recording as evidence")]
+    Keep(#[source] NotKept),
     #[error("take the session in")]
     Insert(#[source] InsertError),
 }
@@ -42,7 +46,7 @@ impl AdmitError {
     /// What control is told, once the permit proved which session it is about.
     const fn end_reason(&self) -> EndReason {
         match self {
-            Self::Record(_) => EndReason::RecorderFailed,
+            Self::Record(_) | Self::Keep(_) => EndReason::RecorderFailed,
             Self::Unseal(_) => EndReason::TargetUnreachable,
             Self::Permit(_) | Self::OtherPermit | Self::Insert(_) => EndReason::GatewayStopped,
         }
@@ -52,6 +56,7 @@ impl AdmitError {
     const fn reason(&self) -> Reason {
         match self {
             Self::Record(_) => Reason::RecorderFailed,
+            Self::Keep(_) => Reason::AuditFailed,
             Self::Unseal(_) => Reason::TargetUnreachable,
             Self::Permit(_) | Self::OtherPermit | Self::Insert(_) => Reason::ControlUnavailable,
         }
@@ -219,7 +224,13 @@ impl Admission {
                 timeout_s: stall.as_secs(),
             }),
         };
-        begun.map_err(AdmitError::Record)
+        let (recorder, writer) = begun.map_err(AdmitError::Record)?;
+        // Before the first byte: a gateway that cannot keep evidence opens nothing.
+        if let Some(anchor) = writer.anchor() {
+            let kept = self.node.outbox.keep(Evidence::Anchor(anchor)).await;
+            kept.map_err(AdmitError::Keep)?;
+        }
+        Ok((recorder, writer))
     }
 
     /// Adds the session to those that live and starts its task, which closes it whatever happens.

@@ -11,7 +11,7 @@ use sallyport_core::{
 use super::*;
 use crate::{
     control::OpenAnswer,
-    recorder::{RecorderError, RecordingFile, RecordingStore},
+    recorder::{RecorderError, RecordingDirectory, RecordingFile, RecordingStore},
     testing::{Harness, PermitSigner, START, question, session_id},
 };
 
@@ -137,6 +137,25 @@ async fn there_is_no_session_without_an_open_recording() {
     assert!(harness.node.live.is_empty());
 }
 
+/// AU-6
+#[tokio::test]
+async fn there_is_no_session_whose_evidence_cannot_be_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let recordings = RecordingDirectory::open(directory.path().join("recordings")).unwrap();
+    let limits = Limits {
+        spool_bytes_max: 10,
+        ..Limits::default()
+    };
+    let harness = Harness::with(directory, Arc::new(recordings), limits);
+    assert_eq!(
+        refusal(harness.try_open(harness.opened(1)).await),
+        Reason::AuditFailed
+    );
+    // The end went to control directly, since it could not be kept either.
+    assert_eq!(harness.closed(1).await.reason, EndReason::RecorderFailed);
+    assert!(harness.node.live.is_empty());
+}
+
 /// GW-12
 #[tokio::test]
 async fn a_recording_that_exists_already_is_never_written_again() {
@@ -222,6 +241,20 @@ async fn after_six_failed_proofs_control_is_not_asked_again() {
         }
     );
     assert_eq!(harness.control.proofs(), 6);
+}
+
+#[tokio::test]
+async fn a_control_plane_that_does_not_answer_uses_up_no_attempts() {
+    let harness = Harness::start();
+    harness.control.set_reachable(false);
+    let door = harness.door();
+    for _ in 0..7 {
+        let answer = door.prove_ssh_key(Claim::default(), "key".to_owned()).await;
+        assert!(
+            matches!(answer, Err(ControlError::Unavailable)),
+            "{answer:?}"
+        );
+    }
 }
 
 #[tokio::test]

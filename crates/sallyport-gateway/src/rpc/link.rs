@@ -120,21 +120,19 @@ impl Drop for Answer {
 pub(super) struct FrameReader {
     stream: OwnedReadHalf,
     buffer: BytesMut,
-    silence: Duration,
 }
 
 impl FrameReader {
-    pub(super) fn new(stream: OwnedReadHalf, silence: Duration) -> Self {
+    pub(super) fn new(stream: OwnedReadHalf) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
-            silence,
         }
     }
 
-    /// The next frame. The buffer never grows past one frame's limit, because a longer one is
+    /// The next frame, if nothing less than `silence` passes without a byte. The buffer never grows past one frame's limit, because a longer one is
     /// refused by its length.
-    pub(super) async fn next(&mut self) -> Result<FromControl, LinkError> {
+    pub(super) async fn next(&mut self, silence: Duration) -> Result<FromControl, LinkError> {
         loop {
             let frame = api::decode_frame(&mut self.buffer).map_err(|source| LinkError::Frame {
                 attempt: "understand",
@@ -143,7 +141,7 @@ impl FrameReader {
             if let Some(frame) = frame {
                 return Ok(frame);
             }
-            let read = timeout(self.silence, self.stream.read_buf(&mut self.buffer)).await;
+            let read = timeout(silence, self.stream.read_buf(&mut self.buffer)).await;
             match read {
                 Ok(Ok(0)) => return Err(LinkError::Closed),
                 Ok(Ok(_)) => {}
@@ -155,7 +153,7 @@ impl FrameReader {
                 }
                 Err(_) => {
                     return Err(LinkError::Silent {
-                        silence_s: self.silence.as_secs(),
+                        silence_s: silence.as_secs(),
                     });
                 }
             }

@@ -52,6 +52,11 @@ impl Control {
     }
 
     async fn greeted(&self, welcome: Welcome) -> Gateway {
+        self.greeted_after(None, welcome).await
+    }
+
+    /// The welcome comes after a push.
+    async fn greeted_after(&self, push: Option<Push>, welcome: Welcome) -> Gateway {
         let accepted = tokio::time::timeout(PATIENCE, self.socket.accept());
         let mut gateway = Gateway {
             stream: accepted.await.unwrap().unwrap().0,
@@ -73,6 +78,9 @@ impl Control {
             panic!("the first call must be hello");
         };
         gateway.hello = hello;
+        if let Some(push) = push {
+            gateway.send(&FromControl::Push { push }).await;
+        }
         gateway.reply(id, Reply::Welcome(Box::new(welcome))).await;
         gateway
     }
@@ -185,6 +193,24 @@ async fn hello_says_who_lives_and_welcome_takes_effect() {
     );
     stop.cancel();
     running.await.unwrap();
+}
+
+/// AC-6
+#[tokio::test]
+async fn an_end_that_overtakes_the_welcome_takes_effect() {
+    let harness = Harness::start();
+    let session = harness.open(1).await;
+    let (control, socket) = Control::start();
+    let client = client(&harness, socket, PATIENCE);
+    let (_stop, _running) = run(&client);
+    let push = Push::EndSession {
+        session_id: session_id(1),
+        reason: EndReason::Locked,
+        comment: String::new(),
+    };
+    let _gateway = control.greeted_after(Some(push), welcome(&harness)).await;
+    assert_eq!(ended(&session).await.reason, EndReason::Locked);
+    connected(&client).await;
 }
 
 #[tokio::test]
