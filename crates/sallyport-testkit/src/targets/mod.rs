@@ -1,3 +1,4 @@
 //! Real servers, one file per kind.
 
 pub mod postgres;
+pub mod sshd;

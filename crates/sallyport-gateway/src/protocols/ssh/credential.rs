@@ -70,11 +70,10 @@ async fn with_key<H: client::Handler>(
     let key = Arc::new(key);
     let result = match certificate {
         Some(text) => {
-            let certificate = Certificate::from_openssh(text).map_err(|_| {
-                LoginError::Unreadable {
+            let certificate =
+                Certificate::from_openssh(text).map_err(|_| LoginError::Unreadable {
                     what: "certificate",
-                }
-            })?;
+                })?;
             handle
                 .authenticate_openssh_cert(account, key, certificate)
                 .await

@@ -179,10 +179,7 @@ impl Login {
         self.proven_by_key(answer).await
     }
 
-    async fn proven_by_key(
-        &mut self,
-        answer: Result<AuthenticationAnswer, ControlError>,
-    ) -> Auth {
+    async fn proven_by_key(&mut self, answer: Result<AuthenticationAnswer, ControlError>) -> Auth {
         // A new first factor replaces everything that rested on another.
         self.proof = None;
         self.stage = Stage::Start;
@@ -248,9 +245,7 @@ impl Login {
                 Auth::Accept
             }
             OpenOutcome::Refused(refused) => self.deny(&refused),
-            OpenOutcome::Challenge(challenge) if at_keyboard => {
-                Box::pin(self.ask(challenge)).await
-            }
+            OpenOutcome::Challenge(challenge) if at_keyboard => Box::pin(self.ask(challenge)).await,
             OpenOutcome::Challenge(challenge) => {
                 self.stage = Stage::Challenged(challenge);
                 go_on_at_keyboard(true)
@@ -306,7 +301,11 @@ impl Login {
                 selector.account, selector.target
             ));
         }
-        self.prompt(String::new(), vec![Question::Password, Question::Code], None)
+        self.prompt(
+            String::new(),
+            vec![Question::Password, Question::Code],
+            None,
+        )
     }
 
     /// Asks for exactly what is missing, or goes on when nothing can be asked.
@@ -385,7 +384,9 @@ impl Login {
         answers: Vec<String>,
     ) -> Auth {
         let is_sound = answers.len() == questions.len()
-            && answers.iter().all(|answer| answer.len() <= ANSWER_BYTES_MAX);
+            && answers
+                .iter()
+                .all(|answer| answer.len() <= ANSWER_BYTES_MAX);
         let (mut password, mut code, mut reason, mut ticket) = (None, None, String::new(), None);
         for (question, answer) in questions.iter().zip(answers) {
             match question {

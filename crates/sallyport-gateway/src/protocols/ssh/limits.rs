@@ -26,5 +26,7 @@ pub(super) const KEEPALIVES_UNANSWERED_MAX: usize = 3;
 pub(super) const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// How long the person is given to hear why the session is over.
 pub(super) const FAREWELL_TIME: Duration = Duration::from_millis(500);
+/// How long a client that was told is given to leave by itself before it is disconnected.
+pub(super) const LEAVING_TIME: Duration = Duration::from_millis(200);
 /// Environment variables passed on for one channel.
 pub(super) const ENV_MAX: usize = 32;

@@ -18,10 +18,10 @@ mod codec;
 mod credential;
 mod flow;
 pub mod fuzz;
+mod handshake;
 mod host_key;
 mod inbox;
 mod limits;
-mod handshake;
 mod operations;
 mod relay;
 mod scp;
@@ -45,8 +45,10 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use self::{
     flow::{Valve, ValvedStream, WINDOW_BYTES},
-    limits::{FAREWELL_TIME, KEEPALIVE_EVERY, KEEPALIVES_UNANSWERED_MAX, REJECTION_TIME},
     handshake::Admission,
+    limits::{
+        FAREWELL_TIME, KEEPALIVE_EVERY, KEEPALIVES_UNANSWERED_MAX, LEAVING_TIME, REJECTION_TIME,
+    },
     upstream::Targets,
     visitor::{Job, Visitor, VisitorError},
 };
@@ -121,7 +123,11 @@ impl Protocol for Ssh {
                 operation(OperationKind::Shell, "an interactive shell", true),
                 operation(OperationKind::Exec, "one command", true),
                 operation(OperationKind::Subsystem, "file transfer by sftp", true),
-                operation(OperationKind::FileUpload, "a file moved to the target", true),
+                operation(
+                    OperationKind::FileUpload,
+                    "a file moved to the target",
+                    true,
+                ),
                 operation(
                     OperationKind::FileDownload,
                     "a file moved from the target",
@@ -224,8 +230,17 @@ impl Connection {
             }
             None => {
                 let _ = timeout(FAREWELL_TIME, telling).await;
+                // Stock clients leave by themselves when their channel closes, after showing what they
+                // were told; a disconnect that arrives together with it would be all they show.
+                if timeout(LEAVING_TIME, &mut running).await.is_ok() {
+                    return Ok(());
+                }
+                let end = session.and_then(|session| session.end_if_over());
                 let goodbye = async {
-                    let why = "the session is over".to_owned();
+                    let why = end.map_or_else(
+                        || "the session is over".to_owned(),
+                        |end| wording::end(&end),
+                    );
                     let _ = handle
                         .disconnect(Disconnect::ByApplication, why, String::new())
                         .await;
@@ -299,3 +314,6 @@ impl Drop for EndsOnPanic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

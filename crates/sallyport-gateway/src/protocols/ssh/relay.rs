@@ -146,9 +146,7 @@ async fn await_order(session: &Session, client: &ClientChannel) -> Result<Option
                 return Err(refuse_launch(session, operation, reason).await);
             }
             // A size or a signal without a process, and bytes for nobody.
-            Arrival::Event(
-                ClientEvent::Resize(_) | ClientEvent::Signal(_) | ClientEvent::Eof,
-            )
+            Arrival::Event(ClientEvent::Resize(_) | ClientEvent::Signal(_) | ClientEvent::Eof)
             | Arrival::Content((), _) => {}
         }
     }
@@ -278,7 +276,7 @@ impl LiveChannel {
             down = self.down(&mut exit, asked_for_pty) => down,
             () = self.abandoned() => Err(Stop::ClientGone),
         };
-        self.transfer.interrupt();
+        drop(self.transfer);
         let outcome = match (&result, &exit) {
             (_, exit) if exit.is_launch_refused => OperationOutcome::FailedAtTarget,
             (Ok(()), _) => OperationOutcome::Completed,
@@ -294,10 +292,9 @@ impl LiveChannel {
             return Err(Stop::TargetGone);
         }
         result?;
-        let gone = |_| Stop::ClientGone;
-        self.legs.client.close().await.map_err(gone)?;
+        // First: the client's next command may come the moment this one is closed.
         targets.give_back(self.target);
-        Ok(())
+        self.legs.client.close().await.map_err(|_| Stop::ClientGone)
     }
 
     /// The client closed the channel, and what it had sent had its time to reach the target.

@@ -99,13 +99,9 @@ enum State<T> {
         transfer: Transfer<T>,
     },
     /// The source's own word on whether the content is whole.
-    Verdict {
-        transfer: Transfer<T>,
-    },
+    Verdict { transfer: Transfer<T> },
     /// The sink's word on the file.
-    AwaitFile {
-        transfer: Transfer<T>,
-    },
+    AwaitFile { transfer: Transfer<T> },
     /// One side gave up; nothing more is followed or forwarded.
     Over,
 }
@@ -231,7 +227,10 @@ impl<T> Conversation<T> {
                 self.state = State::Undecided(Announcement { what, line, path });
                 Ok(Step::Decide(operation))
             }
-            b'T' if rest.iter().all(|b| b.is_ascii_digit() || b" -\n".contains(b)) => {
+            b'T' if rest
+                .iter()
+                .all(|b| b.is_ascii_digit() || b" -\n".contains(b)) =>
+            {
                 self.state = State::AwaitLine(None);
                 Ok(Step::Forward(line))
             }
@@ -256,7 +255,8 @@ impl<T> Conversation<T> {
         remaining_bytes: u64,
         mut transfer: Transfer<T>,
     ) -> Step {
-        let count = usize::try_from(remaining_bytes).map_or(bytes.len(), |all| all.min(bytes.len()));
+        let count =
+            usize::try_from(remaining_bytes).map_or(bytes.len(), |all| all.min(bytes.len()));
         let content = bytes.split_to(count);
         transfer.take(transfer.moved_bytes(), &content);
         let remaining_bytes =
@@ -379,10 +379,9 @@ impl<T> Conversation<T> {
                 transfer.fail();
                 State::Verdict { transfer }
             }
-            State::Line
-            | State::Undecided(_)
-            | State::Content { .. }
-            | State::Verdict { .. } => return Err(ScpError::UnexpectedAnswer),
+            State::Line | State::Undecided(_) | State::Content { .. } | State::Verdict { .. } => {
+                return Err(ScpError::UnexpectedAnswer);
+            }
         };
         Ok(())
     }

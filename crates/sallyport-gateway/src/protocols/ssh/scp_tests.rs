@@ -11,7 +11,10 @@ fn conversation(way: Way, path: &str) -> Conversation<&'static str> {
         is_directory: false,
         path: path.to_owned(),
     });
-    assert_eq!(conversation.sink(Bytes::from_static(&[0])).unwrap(), [0][..]);
+    assert_eq!(
+        conversation.sink(Bytes::from_static(&[0])).unwrap(),
+        [0][..]
+    );
     conversation
 }
 
@@ -23,7 +26,10 @@ fn announce(conversation: &mut Conversation<&'static str>, line: &'static str) -
 }
 
 fn yes(conversation: &mut Conversation<&'static str>) {
-    assert_eq!(conversation.sink(Bytes::from_static(&[0])).unwrap(), [0][..]);
+    assert_eq!(
+        conversation.sink(Bytes::from_static(&[0])).unwrap(),
+        [0][..]
+    );
 }
 
 /// GW-13
@@ -149,11 +155,7 @@ fn given_a_cut_upload_then_it_is_interrupted_with_what_moved() {
     announce(&mut conversation, "C0644 5 a\n");
     conversation.admit("up");
     yes(&mut conversation);
-    assert!(
-        conversation
-            .source(&mut Bytes::from_static(b"he"))
-            .is_ok()
-    );
+    assert!(conversation.source(&mut Bytes::from_static(b"he")).is_ok());
     let finished = conversation.interrupt();
     assert_eq!(finished[0].outcome, OperationOutcome::Interrupted);
     assert_eq!(finished[0].result.size_bytes, Some(2));

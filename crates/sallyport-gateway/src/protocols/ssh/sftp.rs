@@ -322,9 +322,7 @@ impl<T> Conversation<T> {
     }
 
     fn live(&mut self, handle: &[u8]) -> Option<&mut Open<T>> {
-        self.handles
-            .get_mut(handle)
-            .filter(|open| !open.is_closing)
+        self.handles.get_mut(handle).filter(|open| !open.is_closing)
     }
 
     fn await_answer(&mut self, id: u32, pending: Pending<T>) -> Demand {
@@ -476,10 +474,7 @@ impl<T> Conversation<T> {
                     outcome,
                     result: OperationResult::default(),
                 }),
-                Pending::Close(_)
-                | Pending::Read { .. }
-                | Pending::Write(_)
-                | Pending::Other => {}
+                Pending::Close(_) | Pending::Read { .. } | Pending::Write(_) | Pending::Other => {}
             }
         }
         finished

@@ -63,7 +63,10 @@ pub(super) type TargetWriter = Arc<ChannelWriteHalf<client::Msg>>;
 impl Legs {
     async fn to_target(&self, bytes: Bytes) -> Result<(), TransferError> {
         let target = self.target.lock().await;
-        self.record.input(&bytes).await.map_err(TransferError::Over)?;
+        self.record
+            .input(&bytes)
+            .await
+            .map_err(TransferError::Over)?;
         target
             .data_bytes(bytes)
             .await
@@ -212,12 +215,19 @@ impl Transfer {
     }
 
     /// The channel is over: what had not ended is on record as interrupted, with what had moved.
-    pub(super) fn interrupt(&self) {
+    fn interrupt(&self) {
         match self {
             Self::Plain => {}
             Self::Sftp { conversation, .. } => finish(lock(conversation).interrupt()),
             Self::Scp { conversation, .. } => finish(lock(conversation).interrupt()),
         }
+    }
+}
+
+impl Drop for Transfer {
+    /// However the channel ends, cut in the middle of a wait included.
+    fn drop(&mut self) {
+        self.interrupt();
     }
 }
 

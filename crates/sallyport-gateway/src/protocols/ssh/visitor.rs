@@ -12,9 +12,7 @@ use std::{collections::HashMap, sync::Arc};
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, Pty, Sig,
     keys::{Certificate, PublicKey, ssh_key::certificate::CertType},
-    server::{
-        self, Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, VerifiedPublicKey,
-    },
+    server::{self, Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Response, VerifiedPublicKey},
 };
 use sallyport_core::{
     authz::Reason,
@@ -26,9 +24,9 @@ use super::{
     algorithms,
     channel::{ClientChannel, ClientEvent, ClientInbox, PtyRequest, Size},
     flow::{BACKLOG_BYTES_MAX, Backlog, DRIP_BYTES, Valve, WINDOW_BYTES},
+    handshake::{Admission, Login},
     inbox::Overrun,
     limits::{CHANNELS_MAX, ENV_MAX, OFFERS_MAX},
-    handshake::{Admission, Login},
     operations::{self, Launch},
 };
 use crate::door::Door;
@@ -143,7 +141,9 @@ impl Visitor {
             .map_or(0, |open| open.inbox.backlog_bytes());
         Backlog::new(
             own,
-            self.channels.values().map(|open| open.inbox.backlog_bytes()),
+            self.channels
+                .values()
+                .map(|open| open.inbox.backlog_bytes()),
         )
     }
 
@@ -438,10 +438,7 @@ impl server::Handler for Visitor {
             Some(open) if passes && !open.is_launched && open.env < ENV_MAX => {
                 open.env = open.env.saturating_add(1);
                 session.channel_success(channel)?;
-                self.put(
-                    channel,
-                    ClientEvent::Env(name.to_owned(), value.to_owned()),
-                )
+                self.put(channel, ClientEvent::Env(name.to_owned(), value.to_owned()))
             }
             _ => {
                 tracing::debug!(
@@ -526,9 +523,7 @@ impl server::Handler for Visitor {
     ) -> Result<(), VisitorError> {
         match &signal {
             // A name of its own is passed on only if it is one.
-            Sig::Custom(name)
-                if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_graphic()) =>
-            {
+            Sig::Custom(name) if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_graphic()) => {
                 Ok(())
             }
             _ => self.put(channel, ClientEvent::Signal(signal)),

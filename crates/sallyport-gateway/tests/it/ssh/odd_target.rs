@@ -1,0 +1,175 @@
+//! A target that does what OpenSSH's server never would, or only for accounts this machine lacks.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use russh::{
+    Channel, ChannelId, MethodKind, MethodSet, Sig,
+    keys::{Algorithm, PrivateKey, key::safe_rng},
+    server::{self, Auth, ChannelOpenHandle, Msg, Response, Session},
+};
+use tokio::net::TcpListener;
+
+use crate::control::{Rules, spawn};
+
+/// What is odd about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Oddity {
+    /// Tells which signal came, and dies of another.
+    Signals,
+    /// Opens channels of its own to the gateway.
+    OpensChannels,
+    /// Takes the password by keyboard-interactive only.
+    AsksForPassword,
+    /// Asks for it without hiding it.
+    AsksOpenly,
+    /// Asks for it, and for more.
+    AsksTwice,
+}
+
+/// The target; it lives as long as the test's runtime.
+pub(crate) struct OddTarget {
+    address: SocketAddr,
+    host_key: String,
+}
+
+impl OddTarget {
+    pub(crate) async fn start(oddity: Oddity) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
+        let host_key = key.public_key().to_openssh().unwrap();
+        let config = Arc::new(server::Config {
+            keys: vec![key],
+            methods: MethodSet::from(&[MethodKind::Password, MethodKind::KeyboardInteractive][..]),
+            auth_rejection_time: std::time::Duration::ZERO,
+            ..server::Config::default()
+        });
+        spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let side = Side { oddity, rounds: 0 };
+                if let Ok(running) = server::run_stream(Arc::clone(&config), stream, side).await {
+                    spawn(async move {
+                        let _ = running.await;
+                    });
+                }
+            }
+        });
+        Self { address, host_key }
+    }
+
+    /// Makes it the target.
+    pub(crate) fn serve(&self, rules: &mut Rules) {
+        rules.address = self.address.to_string();
+        rules.host_keys = vec![self.host_key.clone()];
+        rules.credential = r#"{"kind":"password","password":"correct horse"}"#.to_owned();
+    }
+}
+
+struct Side {
+    oddity: Oddity,
+    rounds: u32,
+}
+
+impl Side {
+    fn ask(&self) -> Auth {
+        let prompts: &'static [(std::borrow::Cow<'static, str>, bool)] = match self.oddity {
+            Oddity::AsksForPassword => &[(std::borrow::Cow::Borrowed("Password: "), false)],
+            Oddity::AsksOpenly => &[(std::borrow::Cow::Borrowed("Password: "), true)],
+            _ => &[
+                (std::borrow::Cow::Borrowed("Password: "), false),
+                (std::borrow::Cow::Borrowed("Mother's name: "), false),
+            ],
+        };
+        Auth::Partial {
+            name: "".into(),
+            instructions: "".into(),
+            prompts: prompts.into(),
+        }
+    }
+}
+
+impl server::Handler for Side {
+    type Error = russh::Error;
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
+        let is_right = user == "root" && password == "correct horse";
+        Ok(match self.oddity {
+            Oddity::Signals | Oddity::OpensChannels if is_right => Auth::Accept,
+            _ => Auth::reject(),
+        })
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        self.rounds += 1;
+        let Some(mut response) = response else {
+            return Ok(self.ask());
+        };
+        let is_right = response
+            .next()
+            .is_some_and(|one| &one[..] == b"correct horse");
+        Ok(match is_right {
+            true => Auth::Accept,
+            false => Auth::reject(),
+        })
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_success(channel)?;
+        match self.oddity {
+            Oddity::Signals => {}
+            Oddity::OpensChannels => {
+                let handle = session.handle();
+                spawn(async move {
+                    let opened = [
+                        handle.channel_open_session().await.is_ok(),
+                        handle.channel_open_agent().await.is_ok(),
+                        handle
+                            .channel_open_forwarded_tcpip("127.0.0.1", 22, "127.0.0.1", 1)
+                            .await
+                            .is_ok(),
+                    ];
+                    let words = opened.map(|is_open| if is_open { "opened" } else { "refused" });
+                    let _ = handle.data(channel, words.join(" ").into_bytes()).await;
+                    let _ = handle.exit_status_request(channel, 0).await;
+                    let _ = handle.close(channel).await;
+                });
+            }
+            _ => {
+                session.exit_status_request(channel, 0)?;
+                session.close(channel)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        signal: Sig,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.data(channel, format!("got {signal:?}").into_bytes())?;
+        session.exit_signal_request(channel, Sig::KILL, false, "killed", "")?;
+        session.close(channel)
+    }
+}
