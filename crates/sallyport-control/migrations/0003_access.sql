@@ -77,9 +77,11 @@ CREATE TABLE session (
     end_reason TEXT,
     bytes_up BIGINT NOT NULL,
     bytes_down BIGINT NOT NULL,
-    operations BIGINT NOT NULL
+    operations BIGINT NOT NULL,
+    end_requested TEXT
 );
 CREATE INDEX session_live ON session (is_live, grant_id);
+CREATE INDEX session_person ON session (person_id, id);
 
 CREATE TABLE operation (
     session_id TEXT NOT NULL,
@@ -107,3 +109,4 @@ CREATE TABLE lease (
 );
 CREATE INDEX lease_state ON lease (state, expires_at);
 CREATE INDEX lease_session ON lease (session_id);
+CREATE INDEX lease_grant ON lease (grant_id);

@@ -85,6 +85,7 @@ pub async fn run(
     task::spawn("sign-ins", authn::jobs::run(control.clone()));
     task::spawn("expiry", access::jobs::run(control.clone()));
     task::spawn("leases", broker::lease::run(control.clone()));
+    task::spawn("sessions", broker::oversee::run(control.clone()));
     task::spawn("notices", notify::jobs::run(control.clone()));
 
     let listeners = listener::bind(&control).await.map_err(RunError::Listen)?;
@@ -96,6 +97,8 @@ pub async fn run(
         () = shutdown => Ok(()),
         ended = gateways.serve(control.clone()) => ended.map_err(RunError::Rpc),
         ended = &mut api => ended.map_err(RunError::Listen),
+        // Started anew, it opens the store from what is on disk.
+        () = control.db().stopped() => return Err(RunError::Store(StoreError::Stopped)),
     };
     if stopped.is_ok() {
         control.stop();
@@ -120,7 +123,7 @@ async fn record_start(control: &Control) -> Result<(), StoreError> {
     let events = if behind_s > 0 {
         tracing::warn!(
             behind_s,
-            "the system clock is behind the last recorded time; time stands still until it catches up"
+            "the system clock is behind the last recorded time; time goes on from there until it catches up"
         );
         events.and(Event::new(EventName::ClockWentBack, "control").with("behind_s", behind_s))
     } else {

@@ -114,6 +114,23 @@ impl Default for Constraints {
 }
 
 impl Constraints {
+    /// These constraints and those, whichever is stricter in each respect.
+    #[must_use]
+    pub fn strictest(self, other: &Self) -> Self {
+        Self {
+            max_duration_s: self.max_duration_s.min(other.max_duration_s),
+            idle_timeout_s: match (self.idle_timeout_s, other.idle_timeout_s) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            },
+            upload: self.upload && other.upload,
+            download: self.download && other.download,
+            recording_content_limit_bytes: self
+                .recording_content_limit_bytes
+                .max(other.recording_content_limit_bytes),
+        }
+    }
+
     /// These constraints and `constraint`, whichever is stricter. Recording more is stricter, so the
     /// content limit grows.
     #[must_use]

@@ -21,12 +21,10 @@ pub struct VaultStatus {
     pub threshold: u8,
 }
 
-/// `POST /v1/vault/initialise`. Needs the bootstrap enrolment code; works once.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// `POST /v1/vault/initialise`. An owner's; works once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InitialiseVault {
-    /// The enrolment code printed at first start; it is not used up by this.
-    pub code: Sensitive,
     /// Shares to make, 1 to 16.
     pub shares: u8,
     /// Shares needed to unseal, 1 to `shares`.

@@ -93,7 +93,11 @@ pub async fn load(
         request: None,
         grant: None,
         operation: None,
-        locks: lock::in_force(sql, now).await?,
+        locks: lock::in_force(sql, now)
+            .await?
+            .into_iter()
+            .filter(|lock| lock.stops(&person.id, &account.id, &target.id, now))
+            .collect(),
         history: HistoryFacts {
             open_reviews: store::open_reviews(sql, &person.id).await?,
         },

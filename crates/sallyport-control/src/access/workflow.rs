@@ -11,7 +11,7 @@ use sallyport_core::{
     event::{Actor, Event, EventName, Events},
     id::{GrantId, PersonId, RequestId, ReviewId},
     inventory::{AccountName, TargetName},
-    principal::Person,
+    principal::{AdminRole, Person},
     session::EndReason,
 };
 
@@ -346,6 +346,19 @@ pub async fn vote(
         .ok_or(AccessError::NotFound { noun: "request" })?;
     let requester = directory::person_by_id(&mut tx, &request.asked.requester_id).await?;
 
+    let mut eligible = Vec::new();
+    for vote in &request.votes {
+        if let Some(earlier) = directory::person_by_id(&mut tx, &vote.voter_id).await?
+            && earlier.has_role(AdminRole::Approver)
+        {
+            eligible.push((earlier.id, earlier.groups));
+        }
+    }
+    request.void_votes(|vote| {
+        eligible.iter().any(|(id, groups)| {
+            *id == vote.voter_id && vote.voter_groups.iter().all(|group| groups.contains(group))
+        })
+    });
     let voter = Voter {
         person: &person,
         content_hash,
@@ -450,8 +463,13 @@ pub async fn end_all_of_person(
     now: sallyport_core::time::Timestamp,
 ) -> Result<Vec<Event>, StoreError> {
     let mut events = Vec::new();
-    for mut grant in store::open_grants_of(tx, person_id).await? {
-        if grant.end(now, EndReason::PersonDisabled) {
+    loop {
+        let grants = store::open_grants_of(tx, person_id).await?;
+        if grants.is_empty() {
+            break;
+        }
+        for mut grant in grants {
+            grant.ended.get_or_insert((now, EndReason::PersonDisabled));
             store::put_grant(tx, &grant).await?;
             broker::revoke_leases_of_grant(tx, &grant.id, now).await?;
             events.push(ended_event(&grant, EndReason::PersonDisabled));

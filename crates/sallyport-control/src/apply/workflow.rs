@@ -73,6 +73,7 @@ pub async fn apply(
             .ok_or(ApplyError::Panicked)?
             .map_err(ApplyError::Document)?;
 
+    let _turn = control.policies().change().await;
     let mut tx = control.db().begin(caller.actor()).await?;
     let mut plan = Plan::default();
     let Document {

@@ -7,7 +7,7 @@
 use sallyport_api::gateway::{Anchor, OperationBatch, SessionClosed};
 use sallyport_core::{
     event::{Actor, Event, EventName, Events},
-    id::{AccountId, GatewayId, GrantId, PersonId, SessionId, TargetId},
+    id::{GatewayId, GrantId, PersonId, SessionId},
     lock::LockScope,
     principal::Person,
     session::{EndReason, OperationRecord},
@@ -42,6 +42,7 @@ pub async fn end_session(
     if !session.is_live {
         return Err(AccessError::Ended);
     }
+    store::request_end(&mut tx, session_id, comment).await?;
     lease::begin_revocation_of_session(&mut tx, session_id, control.now()).await?;
     let event = Event::new(EventName::SessionEndRequested, session_id)
         .with("reason", EndReason::EndedByOperator)
@@ -362,87 +363,4 @@ async fn settle(
         }
         None => None,
     })
-}
-
-/// Of the sessions a gateway reports alive, those that must end; and of those the store holds alive on
-/// it but it no longer has, writes down that they are over.
-///
-/// # Errors
-/// [`StoreError`].
-pub async fn reconcile(
-    control: &Control,
-    gateway_id: &GatewayId,
-    reported: &[SessionId],
-) -> Result<Vec<(SessionId, EndReason)>, StoreError> {
-    let now = control.now();
-    let mut reader = control.db().read().await?;
-    let stored: Vec<store::SessionRow> = store::live_sessions(&mut reader)
-        .await?
-        .into_iter()
-        .filter(|session| session.gateway_id == *gateway_id)
-        .collect();
-    let locks = crate::lock::in_force(&mut reader, now).await?;
-    let mut end_now = Vec::new();
-    for id in reported {
-        let Some(session) = stored.iter().find(|session| session.id == *id) else {
-            end_now.push((id.clone(), EndReason::EndedByOperator));
-            continue;
-        };
-        if let Some(reason) = must_end(&mut reader, session, &locks, now).await? {
-            end_now.push((id.clone(), reason));
-        }
-    }
-    drop(reader);
-    for session in stored
-        .iter()
-        .filter(|session| !reported.contains(&session.id))
-    {
-        let closed = SessionClosed {
-            session_id: session.id.clone(),
-            reason: EndReason::GatewayStopped,
-            bytes_up: 0,
-            bytes_down: 0,
-            recording: None,
-            is_recording_complete: false,
-        };
-        if let Err(error) = close_session(control, gateway_id, &closed).await {
-            tracing::error!(session_id = %session.id, error = &error as &dyn std::error::Error, "could not write down a lost session");
-        }
-    }
-    Ok(end_now)
-}
-
-async fn must_end(
-    sql: &mut dyn crate::kernel::statement::Sql,
-    session: &store::SessionRow,
-    locks: &[sallyport_core::lock::Lock],
-    now: sallyport_core::time::Timestamp,
-) -> Result<Option<EndReason>, StoreError> {
-    let (Ok(account_id), Ok(target_id)) = (
-        session.account_id.parse::<AccountId>(),
-        session.target_id.parse::<TargetId>(),
-    ) else {
-        return Ok(Some(EndReason::PolicyChanged));
-    };
-    if locks
-        .iter()
-        .any(|lock| lock.stops(&session.person_id, &account_id, &target_id, now))
-    {
-        return Ok(Some(EndReason::Locked));
-    }
-    let person = crate::directory::person_by_id(sql, &session.person_id).await?;
-    if !person.is_some_and(|person| person.is_enabled) {
-        return Ok(Some(EndReason::PersonDisabled));
-    }
-    Ok(
-        match crate::access::grant_by_id(sql, &session.grant_id).await? {
-            Some(grant) if grant.is_live(now) => None,
-            Some(grant) => Some(
-                grant
-                    .ended
-                    .map_or(EndReason::GrantExpired, |(_, reason)| reason),
-            ),
-            None => Some(EndReason::GrantEnded),
-        },
-    )
 }

@@ -8,15 +8,13 @@ use std::time::Duration;
 use sallyport_core::{
     event::{Actor, Event, EventName, Events},
     id::{GrantId, SessionId},
-    lease::{Lease, LeaseState},
+    lease::Lease,
     time::Timestamp,
 };
+use sallyport_vault::lease::{LeaseStep, next_step};
 
 use super::store;
-use crate::{
-    kernel::{control::Control, database::StoreError, transaction::Transaction},
-    secret,
-};
+use crate::kernel::{control::Control, database::StoreError, transaction::Transaction};
 
 const TICK: Duration = Duration::from_secs(1);
 
@@ -112,25 +110,34 @@ pub async fn revoke_due(control: &Control) -> Result<(), StoreError> {
     drop(reader);
     metrics::gauge!("sallyport_leases_open")
         .set(f64::from(u32::try_from(open).unwrap_or(u32::MAX)));
-    for lease in due
-        .into_iter()
-        .filter(|lease| lease.state != LeaseState::Revoking || lease.next_attempt_at <= now)
-    {
-        revoke(control, lease, now).await?;
+    for lease in due {
+        match next_step(&lease, false, now) {
+            LeaseStep::BeginRevocation | LeaseStep::Revoke => revoke(control, lease, now).await?,
+            LeaseStep::Wait(_) | LeaseStep::Done => {}
+        }
     }
     Ok(())
 }
 
 async fn revoke(control: &Control, mut lease: Lease, now: Timestamp) -> Result<(), StoreError> {
+    let handle = lease.handle.clone();
     lease.begin_revocation(now);
-    let result = secret::revoke(control, &lease).await;
+    let result = sallyport_vault::lease::revoke(&mut lease, now).await;
     let mut tx = control.db().begin(Actor::System).await?;
+    let stored = store::lease_by_id(&mut tx, &lease.id).await?;
+    if stored.is_none_or(|stored| stored.handle != handle) {
+        // A credential was recorded meanwhile; the next look revokes that one.
+        return Ok(());
+    }
     let event = match result {
-        Ok(()) if lease.revoked().is_ok() => Event::new(EventName::LeaseRevoked, &lease.id),
-        Ok(()) => return Ok(()),
+        Ok(()) => Event::new(EventName::LeaseRevoked, &lease.id),
         Err(error) => {
-            lease.revocation_failed(now);
-            tracing::warn!(lease_id = %lease.id, attempts = lease.revoke_attempts, error = &error as &dyn std::error::Error, "could not revoke a lease; trying again");
+            tracing::warn!(
+                lease_id = %lease.id,
+                attempts = lease.revoke_attempts,
+                error = &error as &dyn std::error::Error,
+                "could not revoke a lease; trying again"
+            );
             metrics::counter!("sallyport_lease_revocation_failures_total").increment(1);
             Event::new(EventName::LeaseRevocationFailed, &lease.id)
         }

@@ -17,6 +17,7 @@ use sallyport_core::{
     session::EndReason,
 };
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Frames waiting for one gateway. A gateway that does not read this many is disconnected.
 pub(super) const QUEUE_FRAMES: usize = 4_096;
@@ -26,6 +27,8 @@ pub(super) struct Connected {
     pub(super) connection: u64,
     pub(super) sealing_key: Vec<u8>,
     pub(super) queue: mpsc::Sender<FromControl>,
+    /// Cancelled when this connection is no longer the one to speak through; its task then hangs up.
+    pub(super) gone: CancellationToken,
 }
 
 /// The gateways connected right now.
@@ -40,9 +43,11 @@ impl Live {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Registers a gateway; a newer connection of the same gateway replaces the older.
+    /// Registers a gateway; a newer connection of the same gateway replaces the older, which hangs up.
     pub(super) fn connect(&self, gateway_id: GatewayId, connected: Connected) {
-        self.lock().insert(gateway_id, connected);
+        if let Some(replaced) = self.lock().insert(gateway_id, connected) {
+            replaced.gone.cancel();
+        }
     }
 
     /// Forgets a gateway, unless it has connected anew; says whether it was forgotten.
@@ -89,6 +94,7 @@ impl Live {
         if gateway.queue.try_send(FromControl::Push { push }).is_err() {
             // It reads too slowly to be told what must end. Dropping it makes it reconnect and compare.
             tracing::warn!(%gateway_id, "a gateway does not read; disconnecting it");
+            gateway.gone.cancel();
             gateways.remove(gateway_id);
         }
     }
@@ -108,7 +114,14 @@ impl Live {
 
     /// Drops every connection; gateways come back at once and are welcomed anew.
     pub fn disconnect_all(&self) {
-        self.lock().clear();
+        for (_, gateway) in self.lock().drain() {
+            gateway.gone.cancel();
+        }
+    }
+
+    /// Whether this gateway is connected.
+    pub(super) fn is_connected(&self, gateway_id: &GatewayId) -> bool {
+        self.lock().contains_key(gateway_id)
     }
 
     /// How many gateways are connected.

@@ -13,6 +13,7 @@ mod in_band;
 pub mod lease;
 pub mod live;
 pub mod open;
+pub mod oversee;
 pub mod rpc;
 mod seal;
 mod store;

@@ -12,10 +12,11 @@ use sallyport_core::{
     authz::{Authorisation, Decision, Permit, PermitIds, Reason, Trace, decide},
     event::{Actor, Event, EventName, Events},
     id::{AuthenticationId, GatewayId, LeaseId, PermitId, RecordingId, SessionId},
-    lease::{Lease, LeaseState},
+    lease::Lease,
     session::EndReason,
     time::Timestamp,
 };
+use sallyport_vault::lease;
 
 use super::{
     rpc::{fault, store_fault},
@@ -75,7 +76,8 @@ pub async fn open_session(control: &Control, gateway_id: &GatewayId, call: &Open
         Ok(asker) => asker,
         Err(reply) => return reply,
     };
-    let session_id = SessionId::new(control.now(), ids::entropy());
+    let asked_at = control.now();
+    let session_id = SessionId::new(asked_at, ids::entropy());
     let reply = match try_open(control, gateway_id, call, &asker, &session_id).await {
         Ok(reply) => reply,
         Err(OpenError::Store(error)) => store_fault(&error),
@@ -100,6 +102,10 @@ pub async fn open_session(control: &Control, gateway_id: &GatewayId, call: &Open
         _ => "failed",
     };
     metrics::counter!("sallyport_session_decisions_total", "outcome" => outcome).increment(1);
+    if matches!(reply, Reply::Opened(_)) {
+        let took = control.now().since(asked_at);
+        metrics::histogram!("sallyport_provision_seconds").record(took.as_secs_f64());
+    }
     reply
 }
 
@@ -173,7 +179,12 @@ async fn try_open(
         Decision::Permit(authorisation) => {
             let permit =
                 mint(&authorisation, gateway_id, session_id, now).map_err(OpenError::Permit)?;
-            let lease = intend(&permit, &facts, now);
+            let permit = match &facts.grant {
+                Some(grant) => permit.within(&grant.constraints),
+                None => permit,
+            };
+            let lease_id = LeaseId::new(now, ids::entropy());
+            let lease = lease::intend(lease_id, &permit, &facts.account.engine, now);
             record_intent(&mut tx, &permit, &facts, &lease, call).await?;
             tx.commit(Events::one(opened_event(
                 &permit,
@@ -183,7 +194,7 @@ async fn try_open(
             )))
             .await?;
             metrics::counter!("sallyport_sessions_total").increment(1);
-            match issue(control, gateway_id, &permit, &facts, lease).await {
+            match issue(control, gateway_id, &permit, &facts, &lease).await {
                 Ok(opened) => Ok(Reply::Opened(Box::new(opened))),
                 Err(error) => {
                     give_up(control, session_id).await?;
@@ -209,22 +220,6 @@ fn mint(
             gateway_id: gateway_id.clone(),
         },
     )
-}
-
-fn intend(permit: &Permit, facts: &Facts, now: Timestamp) -> Lease {
-    let terms = permit.terms();
-    Lease {
-        id: LeaseId::new(now, ids::entropy()),
-        grant_id: terms.grant_id.clone(),
-        session_id: terms.session_id.clone(),
-        account_id: facts.account.id.clone(),
-        engine: facts.account.engine.clone(),
-        state: LeaseState::Intended,
-        expires_at: terms.expires_at,
-        handle: None,
-        revoke_attempts: 0,
-        next_attempt_at: now,
-    }
 }
 
 async fn record_intent(
@@ -255,6 +250,7 @@ async fn record_intent(
         bytes_up: 0,
         bytes_down: 0,
         operations: 0,
+        end_requested: None,
     };
     store::insert_session(tx, &session).await?;
     store::insert_recording(tx, &terms.recording_id, &terms.session_id).await?;
@@ -286,10 +282,10 @@ async fn issue(
     gateway_id: &GatewayId,
     permit: &Permit,
     facts: &Facts,
-    mut lease: Lease,
+    lease: &Lease,
 ) -> Result<Opened, OpenError> {
     let terms = permit.terms();
-    let issued = secret::issue(control, permit, &facts.account)
+    let credential = secret::issue(control, lease, permit, &facts.account)
         .await
         .map_err(OpenError::Secret)?;
     let recording_key =
@@ -300,14 +296,10 @@ async fn issue(
 
     let mut tx = control.db().begin(Actor::System).await?;
     // Revocation may have begun while the credential was being made; then it is not used.
-    let stored = store::lease_by_id(&mut tx, &lease.id).await?;
-    lease.expires_at = issued.expires_at.min(lease.expires_at);
-    let may_use = stored.is_some_and(|stored| stored.state == LeaseState::Intended)
-        && lease.issued(issued.handle.clone()).is_ok();
-    if !may_use {
-        lease.state = LeaseState::Revoking;
-        lease.handle = issued.handle;
-    }
+    let mut lease = store::lease_by_id(&mut tx, &lease.id)
+        .await?
+        .ok_or(OpenError::Secret(secret::SecretError::Revoked))?;
+    let may_use = lease::record(&mut lease, &credential.issued).is_ok();
     store::put_lease(&mut tx, &lease).await?;
     let event = Event::new(EventName::LeaseIssued, &lease.id)
         .with("session_id", &terms.session_id)
@@ -332,7 +324,7 @@ async fn issue(
         address: facts.target.address.clone(),
         host_keys: facts.target.host_keys.clone(),
         pins_first_host_key: facts.target.pins_first_host_key,
-        credential: sealed(seal::CREDENTIAL_INFO, issued.content.expose_secret())?,
+        credential: sealed(seal::CREDENTIAL_INFO, credential.content.expose_secret())?,
         recording_key: sealed(seal::RECORDING_KEY_INFO, recording_key.key.expose_secret())?,
         wrapped_recording_key: recording_key.wrapped,
         notice: notice(facts, terms.expires_at),
@@ -352,8 +344,14 @@ async fn give_up(control: &Control, session_id: &SessionId) -> Result<(), StoreE
     let mut tx = control.db().begin(Actor::System).await?;
     store::end_session(&mut tx, session_id, EndReason::TargetUnreachable, now, 0, 0).await?;
     super::lease::begin_revocation_of_session(&mut tx, session_id, now).await?;
+    if let Some(session) = store::session_by_id(&mut tx, session_id).await?
+        && let Some(mut recording) = store::recording_by_id(&mut tx, &session.recording_id).await?
+    {
+        "cut_off".clone_into(&mut recording.state);
+        store::update_recording(&mut tx, &recording).await?;
+    }
     let event = Event::new(EventName::SessionEnded, session_id)
-        .with("reason", "no-credential")
+        .with("reason", EndReason::TargetUnreachable)
         .with("bytes_up", 0)
         .with("bytes_down", 0);
     tx.commit(Events::one(event)).await.map(drop)

@@ -28,12 +28,13 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     close::{self, ReportError},
     host_key, in_band,
     live::{Connected, QUEUE_FRAMES},
-    open,
+    open, oversee,
 };
 use crate::{
     authn,
@@ -46,6 +47,8 @@ const CALLS_MAX: usize = 256;
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long sessions live on while control is away, as during a restart.
 const CONTROL_GRACE: Duration = Duration::from_secs(60);
+/// A gateway that takes nothing for this long is dropped.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why gateways cannot be served.
@@ -150,10 +153,12 @@ async fn serve_gateway(control: &Control, mut stream: UnixStream) -> Result<(), 
     // Registered before the comparison, so that an end decided meanwhile is pushed, not lost.
     let (queue, outgoing) = mpsc::channel(QUEUE_FRAMES);
     let connection = control.live().next_connection();
+    let gone = CancellationToken::new();
     let connected = Connected {
         connection,
         sealing_key: hello.sealing_key.clone(),
         queue: queue.clone(),
+        gone: gone.clone(),
     };
     control.live().connect(gateway_id.clone(), connected);
     let welcome = welcome(control, &hello).await;
@@ -164,7 +169,11 @@ async fn serve_gateway(control: &Control, mut stream: UnixStream) -> Result<(), 
                 reply: Reply::Welcome(Box::new(welcome)),
             };
             let _ = queue.send(reply).await;
-            relay(control, stream, buffer, &gateway_id, queue, outgoing).await
+            tokio::select! {
+                ended = relay(control, stream, buffer, &gateway_id, queue, outgoing) => ended,
+                // Replaced, or too slow to be told what must end: it reconnects and compares.
+                () = gone.cancelled() => Ok(()),
+            }
         }
         Err(error) => Err(error),
     };
@@ -210,7 +219,7 @@ async fn welcome(control: &Control, hello: &GatewayHello) -> Result<Welcome, Con
         .with("version", &hello.version)
         .with("live_sessions", hello.live_sessions.len());
     tx.commit(Events::one(event)).await?;
-    let end_now = close::reconcile(control, &hello.gateway_id, &hello.live_sessions).await?;
+    let end_now = oversee::reconcile(control, &hello.gateway_id, &hello.live_sessions).await?;
     Ok(Welcome {
         permit_key: permit_key(control).await?,
         bundle: control.policies().current().to_text(),
@@ -289,7 +298,9 @@ async fn write_frames(
         while let Ok(frame) = outgoing.try_recv() {
             encode_frame(&frame, &mut bytes)?;
         }
-        writing.write_all(&bytes).await?;
+        tokio::time::timeout(WRITE_TIMEOUT, writing.write_all(&bytes))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         bytes.clear();
     }
 }

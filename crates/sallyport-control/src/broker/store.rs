@@ -57,6 +57,8 @@ pub struct SessionRow {
     pub bytes_down: u64,
     /// Operations recorded so far.
     pub operations: u64,
+    /// What somebody said who asked to end it; the gateway is told until it reports the end.
+    pub end_requested: Option<String>,
 }
 
 fn session(row: &Row) -> Result<SessionRow, StoreError> {
@@ -80,6 +82,7 @@ fn session(row: &Row) -> Result<SessionRow, StoreError> {
         bytes_up: row.count("bytes_up")?,
         bytes_down: row.count("bytes_down")?,
         operations: row.count("operations")?,
+        end_requested: row.text_or_null("end_requested")?,
     })
 }
 
@@ -146,8 +149,9 @@ pub(super) async fn insert_session(
 ) -> Result<(), StoreError> {
     tx.run(
         "INSERT INTO session (id, grant_id, person_id, person, account_id, account, target_id, target, protocol, ip,
-             gateway_id, recording_id, opened_at, is_live, ended_at, end_reason, bytes_up, bytes_down, operations)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, NULL, NULL, 0, 0, 0)",
+             gateway_id, recording_id, opened_at, is_live, ended_at, end_reason, bytes_up, bytes_down, operations,
+             end_requested)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, NULL, NULL, 0, 0, 0, NULL)",
         params![
             session.id.as_str(),
             session.grant_id.as_str(),
@@ -163,6 +167,20 @@ pub(super) async fn insert_session(
             session.recording_id.as_str(),
             session.opened_at,
         ],
+    )
+    .await
+    .map(drop)
+}
+
+/// Writes down that somebody asked to end a session.
+pub(super) async fn request_end(
+    tx: &mut Transaction,
+    id: &SessionId,
+    comment: &str,
+) -> Result<(), StoreError> {
+    tx.run(
+        "UPDATE session SET end_requested = $2 WHERE id = $1",
+        params![id.as_str(), comment],
     )
     .await
     .map(drop)
@@ -302,7 +320,8 @@ pub(super) async fn update_recording(
 pub(super) async fn put_lease(tx: &mut Transaction, lease: &Lease) -> Result<(), StoreError> {
     tx.run(
         "INSERT INTO lease (id, grant_id, session_id, state, expires_at, body) VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (id) DO UPDATE SET state = excluded.state, body = excluded.body",
+         ON CONFLICT (id) DO UPDATE SET state = excluded.state, expires_at = excluded.expires_at,
+             body = excluded.body",
         params![
             lease.id.as_str(),
             lease.grant_id.as_str(),

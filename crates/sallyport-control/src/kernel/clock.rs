@@ -2,8 +2,8 @@
 //! code or certificate to life again.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use sallyport_core::time::{Clock, Timestamp};
@@ -18,40 +18,67 @@ pub trait RatchetClock: Clock {
     fn behind(&self) -> Duration;
 }
 
-/// The system's clock with a ratchet.
-#[derive(Debug, Default)]
-pub struct SystemClock {
-    latest_ms: AtomicI64,
+/// The system's clock with a ratchet: it never goes back, and when the system's clock is set back it
+/// goes on at the pace of the monotonic clock, so that nothing lives longer for it.
+#[derive(Debug)]
+pub struct SystemClock(Mutex<Anchor>);
+
+/// A time that was right at an instant.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    at: Timestamp,
+    instant: Instant,
+}
+
+impl Anchor {
+    /// The time now, by the monotonic clock alone.
+    fn goes_on(self, now: Instant) -> Timestamp {
+        self.at
+            .plus(now.saturating_duration_since(self.instant))
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::not_before(Timestamp::EPOCH)
+    }
 }
 
 impl SystemClock {
     /// A clock that returns no time before `floor`: the last time recorded before this start.
     #[must_use]
-    pub const fn not_before(floor: Timestamp) -> Self {
-        Self {
-            latest_ms: AtomicI64::new(floor.unix_ms()),
-        }
+    pub fn not_before(floor: Timestamp) -> Self {
+        Self(Mutex::new(Anchor {
+            at: floor,
+            instant: monotonic_now(),
+        }))
+    }
+
+    fn anchor(&self) -> MutexGuard<'_, Anchor> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RatchetClock for SystemClock {
     fn raise(&self, floor: Timestamp) {
-        self.latest_ms.fetch_max(floor.unix_ms(), Ordering::AcqRel);
+        let instant = monotonic_now();
+        let mut anchor = self.anchor();
+        let at = anchor.goes_on(instant).max(floor);
+        *anchor = Anchor { at, instant };
     }
 
     fn behind(&self) -> Duration {
-        Timestamp::from_unix_ms(self.latest_ms.load(Ordering::Acquire)).since(system_time())
+        self.now().since(system_time())
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let now_ms = system_time().unix_ms();
-        Timestamp::from_unix_ms(
-            self.latest_ms
-                .fetch_max(now_ms, Ordering::AcqRel)
-                .max(now_ms),
-        )
+        let (system, instant) = (system_time(), monotonic_now());
+        let mut anchor = self.anchor();
+        let at = anchor.goes_on(instant).max(system);
+        *anchor = Anchor { at, instant };
+        at
     }
 }
 
@@ -64,4 +91,33 @@ fn system_time() -> Timestamp {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);
     Timestamp::from_unix_ms(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the control plane reads the monotonic clock"
+)]
+fn monotonic_now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AC-5: a clock that is set back must not make anything live longer.
+    #[test]
+    fn given_a_floor_in_the_future_then_time_goes_on_from_there_and_never_back() {
+        let floor = system_time().plus(Duration::from_secs(3_600));
+        let clock = SystemClock::not_before(Timestamp::EPOCH);
+        assert!(clock.now() < floor);
+        clock.raise(floor);
+        let first = clock.now();
+        assert!(first >= floor);
+        assert!(clock.behind() > Duration::from_secs(3_500));
+        let anchor = *clock.anchor();
+        let later = anchor.instant + Duration::from_secs(5);
+        assert_eq!(anchor.goes_on(later), anchor.at.plus(Duration::from_secs(5)));
+        assert!(clock.now() >= first);
+    }
 }

@@ -7,11 +7,8 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::Request};
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -182,9 +179,9 @@ impl Door {
                 .insert(ClientAddress(peer.ip().to_canonical()));
             router.clone().oneshot(request.map(axum::body::Body::new))
         });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // HTTP/1.1 only: its time limit for heads bounds silent clients, and nothing here needs more.
+        let mut builder = http1::Builder::new();
         builder
-            .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.control.config().listen.handshake_timeout);
         let mut connection =

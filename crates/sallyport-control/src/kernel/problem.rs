@@ -118,6 +118,7 @@ impl Faulty for StoreError {
             | Self::Damaged { .. }
             | Self::Encode(_)
             | Self::Entry(_)
+            | Self::InUse
             | Self::TooNew { .. } => Fault::Bug,
         }
     }

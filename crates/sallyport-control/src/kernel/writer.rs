@@ -14,10 +14,7 @@
 //! returned; sequence numbers are dense because they are assigned under the connection's lock and only
 //! survive with that COMMIT.
 
-use std::sync::{
-    Arc, LazyLock,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, LazyLock, Weak};
 
 use sallyport_core::{
     event::{Actor, Events},
@@ -81,6 +78,8 @@ struct WriteSide {
     /// A writer gave up inside its savepoint.
     is_dirty: bool,
     next_seq: u64,
+    /// `next_seq` when the group began, as the store still has it.
+    group_seq: u64,
     last_at: Timestamp,
     entries: Vec<PendingEntry>,
     waiters: Vec<oneshot::Sender<Verdict>>,
@@ -89,7 +88,7 @@ struct WriteSide {
 struct Shared {
     side: Arc<Mutex<WriteSide>>,
     flush: Notify,
-    is_stopped: AtomicBool,
+    stopped: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
     log_size: watch::Sender<u64>,
 }
@@ -97,6 +96,17 @@ struct Shared {
 /// Handle to the write side.
 #[derive(Clone)]
 pub(super) struct Writer(Arc<Shared>);
+
+/// Nobody commits once the flusher is gone, so nobody may go on waiting for it.
+struct StopsOnPanic(Weak<Shared>);
+
+impl Drop for StopsOnPanic {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.stopped.send_replace(true);
+        }
+    }
+}
 
 /// Any fixed number does; it keeps two controls on one PostgreSQL from interleaving sequences.
 const SEQUENCE_LOCK: &str = "SELECT pg_advisory_xact_lock(7022)";
@@ -108,6 +118,7 @@ pub(super) fn start(connection: OwnedConnection, clock: Arc<dyn Clock>, log_size
         is_open: false,
         is_dirty: false,
         next_seq: 0,
+        group_seq: 0,
         last_at: Timestamp::EPOCH,
         entries: Vec::new(),
         waiters: Vec::new(),
@@ -115,12 +126,14 @@ pub(super) fn start(connection: OwnedConnection, clock: Arc<dyn Clock>, log_size
     let shared = Arc::new(Shared {
         side: Arc::new(Mutex::new(side)),
         flush: Notify::new(),
-        is_stopped: AtomicBool::new(false),
+        stopped: watch::Sender::new(false),
         clock,
         log_size: watch::Sender::new(log_size),
     });
     let flusher = Arc::downgrade(&shared);
+    let guard = StopsOnPanic(Weak::clone(&flusher));
     task::spawn("store flusher", async move {
+        let _guard = guard;
         while let Some(shared) = flusher.upgrade() {
             // Wakes at least once a second so that the task ends when the last handle is gone.
             let _ =
@@ -154,7 +167,11 @@ impl Writer {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.0.is_stopped.load(Ordering::Acquire)
+        *self.0.stopped.borrow()
+    }
+
+    pub(super) fn stopped(&self) -> watch::Receiver<bool> {
+        self.0.stopped.subscribe()
     }
 
     pub(super) fn log_size(&self) -> watch::Receiver<u64> {
@@ -192,6 +209,12 @@ impl WriteSide {
         Ok(())
     }
 
+    async fn can_begin_anew(&mut self) -> bool {
+        self.connection.is_sqlite()
+            && self.connection.plain("BEGIN IMMEDIATE").await.is_ok()
+            && self.connection.plain("ROLLBACK").await.is_ok()
+    }
+
     async fn read_head(&mut self) -> Result<(), StoreError> {
         let sql = "SELECT next_seq, last_at FROM audit_head WHERE id = 1";
         let rows = self.connection.as_mut().all(sql, vec![]).await?;
@@ -200,6 +223,7 @@ impl WriteSide {
             problem: "it has no row".to_owned(),
         })?;
         self.next_seq = head.count("next_seq")?;
+        self.group_seq = self.next_seq;
         self.last_at = head.time("last_at")?;
         Ok(())
     }
@@ -215,12 +239,22 @@ impl WriteSide {
                 }
             }
         }
-        let sql = "UPDATE audit_head SET next_seq = $1, last_at = $2 WHERE id = 1";
-        self.connection
+        // The old value in the condition: a second writer, or a transaction that the database gave up
+        // in silence, must not look like success.
+        let sql = "UPDATE audit_head SET next_seq = $1, last_at = $2 WHERE id = 1 AND next_seq = $3";
+        let touched = self
+            .connection
             .as_mut()
-            .run(sql, crate::params![self.next_seq, self.last_at])
+            .run(sql, crate::params![self.next_seq, self.last_at, self.group_seq])
             .await?;
-        Ok(())
+        if touched == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::Damaged {
+                place: "audit_head".to_owned(),
+                problem: format!("it is no longer at {}", self.group_seq),
+            })
+        }
     }
 
     async fn insert(
@@ -287,12 +321,16 @@ impl Shared {
         tracing::error!(cause, "a group of changes could not be made durable");
         side.entries.clear();
         side.is_dirty = false;
-        let is_undone = !side.is_open || side.connection.plain("ROLLBACK").await.is_ok();
+        // SQLite undoes some failed commits by itself and then refuses a ROLLBACK; that it can begin
+        // anew shows the same.
+        let is_undone = !side.is_open
+            || side.connection.plain("ROLLBACK").await.is_ok()
+            || side.can_begin_anew().await;
         side.is_open = false;
         // A full disk leaves the store as it was. After any other failed write, what the kernel holds
         // and what the disk holds may differ (fsync is not retried), so going on is not safe.
         if !is_undone || !is_recoverable(error) {
-            self.is_stopped.store(true, Ordering::Release);
+            self.stopped.send_replace(true);
         }
         for waiter in side.waiters.drain(..) {
             let _ = waiter.send(Err(cause.clone()));

@@ -15,22 +15,35 @@ use sallyport_policy::Bundle;
 
 /// The bundle in force.
 #[derive(Debug)]
-pub struct Current(RwLock<Arc<Bundle>>);
+pub struct Current {
+    bundle: RwLock<Arc<Bundle>>,
+    /// Held from storing a version until it is in force, so that the order of versions is the order in
+    /// which they come into force.
+    change: tokio::sync::Mutex<()>,
+}
 
 impl Current {
     /// With this bundle in force.
     #[must_use]
     pub fn new(bundle: Bundle) -> Self {
-        Self(RwLock::new(Arc::new(bundle)))
+        Self {
+            bundle: RwLock::new(Arc::new(bundle)),
+            change: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The bundle in force. Keep it for one decision only.
     #[must_use]
     pub fn current(&self) -> Arc<Bundle> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.bundle.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits for the turn to change policies.
+    pub(crate) async fn change(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.change.lock().await
     }
 
     fn replace(&self, bundle: Bundle) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(bundle);
+        *self.bundle.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(bundle);
     }
 }

@@ -111,6 +111,7 @@ pub async fn apply(
     files: &BTreeMap<String, String>,
 ) -> Result<VersionRow, PolicyChangeError> {
     let bundle = check(files)?;
+    let _turn = control.policies().change().await;
     let mut tx = control.db().begin(Actor::Person(by.id.clone())).await?;
     let (row, event) = stage(&mut tx, control, by, &bundle, EventName::PolicyApplied)
         .await?
@@ -172,6 +173,7 @@ pub async fn rollback(
     by: &Person,
     version: Option<u64>,
 ) -> Result<VersionRow, PolicyChangeError> {
+    let _turn = control.policies().change().await;
     let mut tx = control.db().begin(Actor::Person(by.id.clone())).await?;
     let (current, _) = store::latest(&mut tx)
         .await?

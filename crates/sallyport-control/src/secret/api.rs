@@ -24,7 +24,6 @@ use super::{
     workflow::{self, OperateError, SSH_AUTHORITY},
 };
 use crate::{
-    authn,
     inventory::{self, workflow::InventoryError},
     kernel::{
         caller::Caller,
@@ -43,10 +42,7 @@ pub fn routes() -> Routes {
             Access::Anonymous("operators must see a sealed vault before anybody can sign in"),
             routes!(status),
         )
-        .route(
-            Access::Anonymous("the bootstrap code is the proof; works once"),
-            routes!(initialise),
-        )
+        .route(Access::Action(AdminAction::VaultInitialise), routes!(initialise))
         .route(
             Access::Anonymous("the share is the proof; nobody can sign in while sealed"),
             routes!(unseal),
@@ -105,17 +101,15 @@ fn status_of(control: &Control) -> VaultStatus {
     }
 }
 
-/// Makes the vault, once. The bootstrap enrolment code is the proof and stays usable.
+/// Makes the vault, once, and shows its shares, once.
 #[utoipa::path(post, path = "/v1/vault/initialise", tag = "vault", request_body = InitialiseVault,
     responses((status = 200, body = InitialisedVault), (status = "default", body = Problem)))]
 async fn initialise(
     State(control): State<Control>,
+    caller: Caller,
     JsonBody(body): JsonBody<InitialiseVault>,
 ) -> Result<Json<InitialisedVault>, HttpProblem> {
-    if !authn::is_first_owner_code(&control, body.code.expose()).await? {
-        return Err(HttpProblem::of(Fault::Unauthenticated));
-    }
-    let shares = workflow::initialise_with_shares(&control, body.shares, body.threshold).await?;
+    let shares = workflow::initialise_with_shares(&control, caller.actor(), body.shares, body.threshold).await?;
     let shares = shares
         .iter()
         .map(|share| Sensitive::new(share.to_text().expose_secret().clone()))

@@ -7,11 +7,11 @@ use sallyport_core::{
     inventory::Account,
     lease::Lease,
     secret::{SecretBytes, SecretString},
-    time::Timestamp,
 };
 use sallyport_vault::{
     SealedSecret, SecretPath, SigningKey, SshAuthority, VaultError,
-    engines::{self, CredentialMaterial, EngineError, IssueContext},
+    engines::{self, CredentialMaterial, EngineError, IssueContext, Issued},
+    lease::{self, LeaseError},
 };
 
 use super::store;
@@ -23,15 +23,9 @@ pub enum SecretError {
     /// The vault is sealed or not made.
     #[error("use the vault")]
     Vault(#[source] VaultError),
-    /// The engine refused or failed.
+    /// The engine refused, failed, or broke its contract.
     #[error("use the secrets engine")]
-    Engine(#[source] EngineError),
-    /// The account names an engine this version does not have.
-    #[error("this version has no engine `{engine}`")]
-    UnknownEngine {
-        /// The engine.
-        engine: String,
-    },
+    Lease(#[source] LeaseError),
     /// Nothing is stored at a path.
     #[error("nothing is stored at `{path}`")]
     Missing {
@@ -64,12 +58,15 @@ pub enum SecretError {
 impl SecretError {
     /// What the person is told.
     #[must_use]
-    pub const fn reason(&self) -> Reason {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::Vault(VaultError::Sealed | VaultError::Uninitialised) => Reason::VaultSealed,
-            Self::Engine(EngineError::Vault(VaultError::Sealed | VaultError::Uninitialised)) => {
-                Reason::VaultSealed
-            }
+            Self::Lease(LeaseError::Engine { source, .. }) => match **source {
+                EngineError::Vault(VaultError::Sealed | VaultError::Uninitialised) => {
+                    Reason::VaultSealed
+                }
+                _ => Reason::CredentialUnavailable,
+            },
             Self::Revoked => Reason::GrantNotLive,
             Self::Store(_) => Reason::AuditFailed,
             _ => Reason::CredentialUnavailable,
@@ -82,25 +79,24 @@ impl SecretError {
 pub struct IssuedCredential {
     /// JSON of a [`CredentialContent`].
     pub content: SecretBytes,
-    /// Its end.
-    pub expires_at: Timestamp,
-    /// What revoking needs.
-    pub handle: Option<String>,
+    /// What the engine made, to be recorded in the lease.
+    pub issued: Issued,
 }
 
-/// Makes the credential of one session.
+/// Makes the credential of a stored intent.
 ///
 /// # Errors
 /// [`SecretError`].
 pub async fn issue(
     control: &Control,
+    lease: &Lease,
     permit: &Permit,
     account: &Account,
 ) -> Result<IssuedCredential, SecretError> {
-    let engine = engine(&account.engine)?;
     let mut secrets = Vec::new();
     let mut reader = control.db().read().await?;
-    for path in engine.secret_paths(&account.id) {
+    let engine = engines::by_kind(&lease.engine);
+    for path in engine.map(|engine| engine.secret_paths(&account.id)).unwrap_or_default() {
         if let Some(sealed) = store::latest(&mut reader, &path).await? {
             secrets.push(sealed);
         }
@@ -112,10 +108,7 @@ pub async fn issue(
         secrets: &secrets,
         now: control.now(),
     };
-    let issued = engine
-        .issue(permit, context)
-        .await
-        .map_err(SecretError::Engine)?;
+    let issued = lease::issue(lease, permit, context).await.map_err(SecretError::Lease)?;
     let content = match &issued.content {
         CredentialMaterial::Password(password) => CredentialContent::Password {
             password: sensitive(password),
@@ -126,32 +119,11 @@ pub async fn issue(
         },
     };
     let content = serde_json::to_vec(&content).map_err(SecretError::Encode)?;
-    Ok(IssuedCredential {
-        content: content.into(),
-        expires_at: issued.expires_at,
-        handle: issued.handle,
-    })
+    Ok(IssuedCredential { content: content.into(), issued })
 }
 
 fn sensitive(text: &SecretString) -> Sensitive {
     Sensitive::new(text.expose_secret().clone())
-}
-
-fn engine(kind: &str) -> Result<&'static dyn engines::Engine, SecretError> {
-    engines::by_kind(kind).ok_or_else(|| SecretError::UnknownEngine {
-        engine: kind.to_owned(),
-    })
-}
-
-/// Revokes what a lease stands for.
-///
-/// # Errors
-/// [`SecretError`]; the caller tries again.
-pub async fn revoke(control: &Control, lease: &Lease) -> Result<(), SecretError> {
-    engine(&lease.engine)?
-        .revoke(lease, control.now())
-        .await
-        .map_err(SecretError::Engine)
 }
 
 /// Checks an account's engine and settings; says in words what is wrong.

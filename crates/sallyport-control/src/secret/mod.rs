@@ -15,7 +15,7 @@ pub mod workflow;
 
 pub use issue::{
     IssuedCredential, RecordingKey, SecretError, check_engine, has_secret, issue, recording_key,
-    revoke, sign_permit, unwrap_recording_key, user_authority,
+    sign_permit, unwrap_recording_key, user_authority,
 };
 pub use store::{keyring_record, public_key};
 pub(crate) use workflow::PERMIT_KEY;

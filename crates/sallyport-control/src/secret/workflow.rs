@@ -69,6 +69,7 @@ pub async fn open_with_key_file(control: &Control, path: &Path) -> Result<(), Op
 /// [`OperateError`].
 pub async fn initialise_with_shares(
     control: &Control,
+    actor: Actor,
     shares: u8,
     threshold: u8,
 ) -> Result<Vec<Share>, OperateError> {
@@ -76,7 +77,7 @@ pub async fn initialise_with_shares(
         .vault()
         .initialise_shamir(shares, threshold)
         .map_err(OperateError::Vault)?;
-    initialise(control, Actor::Anonymous, change).await
+    initialise(control, actor, change).await
 }
 
 /// Stores a new vault with the keys that everything else needs, then puts it into force.
@@ -111,7 +112,13 @@ async fn initialise(
         .with("shares", shares.len());
     tx.commit(Events::one(event)).await?;
     control.vault().adopt(change).map_err(OperateError::Vault)?;
-    lend_user_authority(control).await?;
+    // The shares exist nowhere else: whatever fails from here on must not keep them from people.
+    if let Err(error) = lend_user_authority(control).await {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "sign-ins cannot issue certificates until the vault is unsealed again"
+        );
+    }
     // Gateways that connected before know no permit key; they come back and learn it.
     control.live().disconnect_all();
     Ok(shares)

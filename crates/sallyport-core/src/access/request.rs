@@ -120,6 +120,9 @@ pub struct Vote {
     pub comment: String,
     /// When.
     pub at: Timestamp,
+    /// Whether the voter has lost the right to vote since; it counts no more.
+    #[serde(default)]
+    pub is_void: bool,
 }
 
 /// Who wants to vote, with the rights held at this moment.
@@ -280,6 +283,7 @@ impl AccessRequest {
             content_hash: voter.content_hash.to_owned(),
             comment: voter.comment.to_owned(),
             at: now,
+            is_void: false,
         });
         if kind == VoteKind::Deny {
             self.state = RequestState::Denied;
@@ -341,7 +345,7 @@ impl AccessRequest {
         let votes: Vec<&Vote> = self
             .votes
             .iter()
-            .filter(|vote| vote.kind == VoteKind::Approve && vote.content_hash == content_hash)
+            .filter(|vote| vote.kind == VoteKind::Approve && !vote.is_void && vote.content_hash == content_hash)
             .collect();
         let needed: Vec<&Option<String>> = self
             .quorums
@@ -357,6 +361,13 @@ impl AccessRequest {
         u64::try_from(needed.len().saturating_sub(filled))
             .unwrap_or(u64::MAX)
             .saturating_add(beyond_reach)
+    }
+
+    /// Voids the votes of people who may no longer vote, as of now. `still_may` gets each voter.
+    pub fn void_votes(&mut self, still_may: impl Fn(&Vote) -> bool) {
+        for vote in &mut self.votes {
+            vote.is_void |= vote.kind == VoteKind::Approve && !still_may(vote);
+        }
     }
 
     /// Takes the request back.

@@ -84,6 +84,8 @@ actions! {
     SecretWrite "secret.write" [Owner];
     /// See leases.
     LeaseList "lease.list" [Owner, Security, Auditor];
+    /// Make the vault, once.
+    VaultInitialise "vault.initialise" [Owner];
     /// Seal the vault.
     VaultSeal "vault.seal" [Owner, Security];
 }

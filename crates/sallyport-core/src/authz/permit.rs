@@ -111,6 +111,14 @@ impl Permit {
         }))
     }
 
+    /// This permit within the limits that were approved with the grant: a bundle that has become laxer
+    /// since does not widen what was approved.
+    #[must_use]
+    pub fn within(mut self, granted: &Constraints) -> Self {
+        self.0.constraints = self.0.constraints.strictest(granted);
+        self
+    }
+
     /// What it says.
     #[must_use]
     pub const fn terms(&self) -> &PermitTerms {

@@ -25,7 +25,7 @@ pub struct Operator {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make the vault, once, with the enrolment code that the first start printed
+    /// Make the vault, once; an owner does it, signed in
     Init {
         /// Shares to make, each for another person
         #[arg(long, default_value_t = 5)]
@@ -36,8 +36,6 @@ enum Verb {
         /// Write each share to a file of its own in this folder instead of printing them
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
-        #[command(flatten)]
-        answers: Answers,
     },
     /// Give one share; with the last one needed the vault opens
     Unseal {
@@ -61,15 +59,10 @@ impl Operator {
                 shares,
                 threshold,
                 directory,
-                answers,
             } => {
-                let body = InitialiseVault {
-                    code: answers.secret("Enrolment code printed at first start")?,
-                    shares,
-                    threshold,
-                };
+                let body = InitialiseVault { shares, threshold };
                 let made: InitialisedVault = context
-                    .anonymous_client()?
+                    .client()?
                     .post(&["vault", "initialise"], &body)
                     .await?;
                 print_shares(context, &made, threshold, directory)
