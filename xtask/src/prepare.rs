@@ -26,6 +26,10 @@ const WANTED: &[Wanted] = &[
         programs: &["asciinema"],
     },
     Wanted {
+        package: "faketime",
+        programs: &["faketime"],
+    },
+    Wanted {
         package: "openssh-client",
         programs: &["ssh", "scp", "sftp", "ssh-keygen"],
     },

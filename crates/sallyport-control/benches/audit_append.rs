@@ -40,7 +40,10 @@ async fn main() {
     println!("  a row a commit, without us      {bare:>8.0}");
     for writers in [1, 16, 64, 256] {
         let rate = ours(tempfile::tempdir().unwrap().path(), writers).await;
-        println!("  audited change, {writers:>3} writers    {rate:>8.0}   {:.2}x", rate / bare);
+        println!(
+            "  audited change, {writers:>3} writers    {rate:>8.0}   {:.2}x",
+            rate / bare
+        );
     }
 }
 
@@ -52,10 +55,12 @@ async fn bare(folder: &Path) -> f64 {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full);
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::query("CREATE TABLE entry (seq BIGINT PRIMARY KEY, entry TEXT NOT NULL, leaf BYTEA NOT NULL)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::query(
+        "CREATE TABLE entry (seq BIGINT PRIMARY KEY, entry TEXT NOT NULL, leaf BYTEA NOT NULL)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
     let entry = "x".repeat(300);
     let start = Instant::now();
     let mut rows = 0_i64;
@@ -85,11 +90,17 @@ async fn ours(folder: &Path, writers: usize) -> f64 {
             tokio::spawn(async move {
                 while start.elapsed() < RUN {
                     let tx = database.begin(Actor::System).await.unwrap();
-                    let event = Event::new(EventName::OperationRecorded, "opn_01kb2v00000000000000000000")
-                        .with("kind", "exec")
-                        .with("detail", "systemctl restart nginx && journalctl -u nginx -n 50 --no-pager")
-                        .with("outcome", "completed")
-                        .with("exit_status", 0);
+                    let event = Event::new(
+                        EventName::OperationRecorded,
+                        "opn_01kb2v00000000000000000000",
+                    )
+                    .with("kind", "exec")
+                    .with(
+                        "detail",
+                        "systemctl restart nginx && journalctl -u nginx -n 50 --no-pager",
+                    )
+                    .with("outcome", "completed")
+                    .with("exit_status", 0);
                     tx.commit(Events::one(event)).await.unwrap();
                     count.fetch_add(1, Ordering::Relaxed);
                 }

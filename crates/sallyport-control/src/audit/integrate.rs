@@ -21,8 +21,8 @@ use super::{
 };
 use crate::kernel::{
     control::Control,
-    data_directory::{DataDirectory, DataDirectoryError},
     database::StoreError,
+    node_directory::{NodeDirectory, NodeDirectoryError},
     task,
 };
 
@@ -41,7 +41,7 @@ const LEAVES_AT_ONCE: u64 = 10_000;
 pub enum IntegrateError {
     /// The signing key cannot be used.
     #[error("use the key of the audit log")]
-    Key(#[source] DataDirectoryError),
+    Key(#[source] NodeDirectoryError),
     /// A checkpoint cannot be signed.
     #[error("sign a checkpoint")]
     Sign(#[source] CheckpointError),
@@ -72,7 +72,7 @@ impl Log {
     ///
     /// # Errors
     /// [`IntegrateError::Key`] or [`IntegrateError::Sign`].
-    pub fn open(directory: &DataDirectory) -> Result<Self, IntegrateError> {
+    pub fn open(directory: &NodeDirectory) -> Result<Self, IntegrateError> {
         let seed = directory.key(LOG_KEY).map_err(IntegrateError::Key)?;
         let key = SigningKey::from_seed(LOG_NAME, &seed).map_err(IntegrateError::Sign)?;
         directory

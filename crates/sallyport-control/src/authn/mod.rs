@@ -36,7 +36,7 @@ pub use sign_in::{SignInError, SignedIn, sign_in, sign_out};
 pub(crate) use enrolment::issue as issue_enrolment_code;
 pub(crate) use sign_in::end_for_person;
 
-use crate::kernel::data_directory::{DataDirectory, DataDirectoryError};
+use crate::kernel::node_directory::{NodeDirectory, NodeDirectoryError};
 
 /// Key file of the secrets of one-time codes. Not in the vault, because people sign in to unseal it.
 const ONE_TIME_KEY: &str = "authn/one-time.key";
@@ -51,9 +51,9 @@ pub(crate) struct Doors {
 }
 
 impl Doors {
-    pub(crate) fn open(directory: &DataDirectory) -> Result<Self, DataDirectoryError> {
+    pub(crate) fn open(directory: &NodeDirectory) -> Result<Self, NodeDirectoryError> {
         let key = directory.key(ONE_TIME_KEY)?;
-        let seal = totp::OneTimeSeal::new(&key).map_err(|_| DataDirectoryError::Damaged {
+        let seal = totp::OneTimeSeal::new(&key).map_err(|_| NodeDirectoryError::Damaged {
             path: directory.path(ONE_TIME_KEY),
             problem: "it cannot be used as a key",
         })?;

@@ -164,15 +164,13 @@ async fn must_end(
     if !person.is_some_and(|person| person.is_enabled) {
         return Ok(Some(EndReason::PersonDisabled));
     }
-    Ok(
-        match access::grant_by_id(sql, &session.grant_id).await? {
-            Some(grant) if grant.is_live(now) => None,
-            Some(grant) => Some(
-                grant
-                    .ended
-                    .map_or(EndReason::GrantExpired, |(_, reason)| reason),
-            ),
-            None => Some(EndReason::GrantEnded),
-        },
-    )
+    Ok(match access::grant_by_id(sql, &session.grant_id).await? {
+        Some(grant) if grant.is_live(now) => None,
+        Some(grant) => Some(
+            grant
+                .ended
+                .map_or(EndReason::GrantExpired, |(_, reason)| reason),
+        ),
+        None => Some(EndReason::GrantEnded),
+    })
 }

@@ -33,8 +33,7 @@ struct Anchor {
 impl Anchor {
     /// The time now, by the monotonic clock alone.
     fn goes_on(self, now: Instant) -> Timestamp {
-        self.at
-            .plus(now.saturating_duration_since(self.instant))
+        self.at.plus(now.saturating_duration_since(self.instant))
     }
 }
 
@@ -117,7 +116,10 @@ mod tests {
         assert!(clock.behind() > Duration::from_secs(3_500));
         let anchor = *clock.anchor();
         let later = anchor.instant + Duration::from_secs(5);
-        assert_eq!(anchor.goes_on(later), anchor.at.plus(Duration::from_secs(5)));
+        assert_eq!(
+            anchor.goes_on(later),
+            anchor.at.plus(Duration::from_secs(5))
+        );
         assert!(clock.now() >= first);
     }
 }

@@ -9,8 +9,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
     clock::RatchetClock,
-    data_directory::{DataDirectory, DataDirectoryError},
     database::{Database, StoreError, StoreLocation},
+    node_directory::{NodeDirectory, NodeDirectoryError},
 };
 use sallyport_vault::{SystemEntropy, Vault};
 
@@ -24,7 +24,7 @@ pub struct Control(Arc<Parts>);
 struct Parts {
     config: ControlConfig,
     clock: Arc<dyn RatchetClock>,
-    directory: DataDirectory,
+    directory: NodeDirectory,
     db: Database,
     doors: authn::Doors,
     vault: Vault,
@@ -46,7 +46,7 @@ impl fmt::Debug for Control {
 pub enum OpenError {
     /// The data directory cannot be used.
     #[error("use the data directory")]
-    DataDirectory(#[source] DataDirectoryError),
+    NodeDirectory(#[source] NodeDirectoryError),
     /// The store cannot be used.
     #[error("open the store")]
     Store(#[source] StoreError),
@@ -68,12 +68,12 @@ impl Control {
         clock: Arc<dyn RatchetClock>,
     ) -> Result<Self, OpenError> {
         let directory =
-            DataDirectory::lock(&config.store.data_directory).map_err(OpenError::DataDirectory)?;
+            NodeDirectory::lock(&config.store.data_directory).map_err(OpenError::NodeDirectory)?;
         let location = match &config.store.postgres_url_file {
             Some(path) => StoreLocation::Postgres(
                 directory
                     .read_postgres_url(path)
-                    .map_err(OpenError::DataDirectory)?,
+                    .map_err(OpenError::NodeDirectory)?,
             ),
             None => StoreLocation::Sqlite(directory.path("sallyport.db")),
         };
@@ -92,7 +92,7 @@ impl Control {
         drop(reader);
         let log = audit::Log::open(&directory).map_err(OpenError::Log)?;
         let vault = Vault::new(Arc::new(SystemEntropy), keyring);
-        let doors = authn::Doors::open(&directory).map_err(OpenError::DataDirectory)?;
+        let doors = authn::Doors::open(&directory).map_err(OpenError::NodeDirectory)?;
         Ok(Self(Arc::new(Parts {
             config,
             clock,
@@ -128,7 +128,7 @@ impl Control {
 
     /// The data directory.
     #[must_use]
-    pub fn directory(&self) -> &DataDirectory {
+    pub fn directory(&self) -> &NodeDirectory {
         &self.0.directory
     }
 

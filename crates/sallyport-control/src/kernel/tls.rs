@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 
-use super::data_directory::{DataDirectory, DataDirectoryError};
+use super::node_directory::{NodeDirectory, NodeDirectoryError};
 
 /// Where the authority's certificate is published within the data directory.
 pub const CA_CERTIFICATE: &str = "ca.pem";
@@ -25,7 +25,7 @@ const CA_LAST_YEAR: i32 = 2_099;
 pub enum TlsError {
     /// The data directory cannot be used.
     #[error("keep the TLS authority in the data directory")]
-    DataDirectory(#[source] DataDirectoryError),
+    NodeDirectory(#[source] NodeDirectoryError),
     /// A certificate cannot be made, as with a name that cannot stand in one.
     #[error("make the server certificate")]
     Make(#[source] rcgen::Error),
@@ -39,7 +39,7 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`].
 pub fn server_config(
-    directory: &DataDirectory,
+    directory: &NodeDirectory,
     names: &[String],
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let (params, key) = authority(directory)?;
@@ -71,7 +71,7 @@ pub fn server_config(
 }
 
 /// The authority: read, or made on first use and published.
-fn authority(directory: &DataDirectory) -> Result<(CertificateParams, KeyPair), TlsError> {
+fn authority(directory: &NodeDirectory) -> Result<(CertificateParams, KeyPair), TlsError> {
     let mut params = CertificateParams::new(Vec::new()).map_err(TlsError::Make)?;
     params.distinguished_name = named("Sallyport authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -79,7 +79,7 @@ fn authority(directory: &DataDirectory) -> Result<(CertificateParams, KeyPair), 
     params.not_after = rcgen::date_time_ymd(CA_LAST_YEAR, 1, 1);
     if let Some(pem) = directory
         .secret_text(CA_KEY)
-        .map_err(TlsError::DataDirectory)?
+        .map_err(TlsError::NodeDirectory)?
     {
         let key = KeyPair::from_pem(&pem).map_err(TlsError::Make)?;
         return Ok((params, key));
@@ -90,10 +90,10 @@ fn authority(directory: &DataDirectory) -> Result<(CertificateParams, KeyPair), 
     // The certificate first: a crash in between leaves no key, and both are made anew.
     directory
         .publish(CA_CERTIFICATE, &certificate.pem())
-        .map_err(TlsError::DataDirectory)?;
+        .map_err(TlsError::NodeDirectory)?;
     directory
         .write_secret_text(CA_KEY, &pem)
-        .map_err(TlsError::DataDirectory)?;
+        .map_err(TlsError::NodeDirectory)?;
     Ok((params, key))
 }
 

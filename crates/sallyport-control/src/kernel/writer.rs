@@ -241,11 +241,15 @@ impl WriteSide {
         }
         // The old value in the condition: a second writer, or a transaction that the database gave up
         // in silence, must not look like success.
-        let sql = "UPDATE audit_head SET next_seq = $1, last_at = $2 WHERE id = 1 AND next_seq = $3";
+        let sql =
+            "UPDATE audit_head SET next_seq = $1, last_at = $2 WHERE id = 1 AND next_seq = $3";
         let touched = self
             .connection
             .as_mut()
-            .run(sql, crate::params![self.next_seq, self.last_at, self.group_seq])
+            .run(
+                sql,
+                crate::params![self.next_seq, self.last_at, self.group_seq],
+            )
             .await?;
         if touched == 1 {
             Ok(())

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::store::Notice;
 use crate::{
     config::Webhook,
-    kernel::data_directory::{DataDirectory, DataDirectoryError},
+    kernel::node_directory::{NodeDirectory, NodeDirectoryError},
 };
 
 /// Carries time and signature: `t=<Unix seconds>,v1=<hexadecimal HMAC-SHA256>`.
@@ -36,7 +36,7 @@ pub enum WebhookError {
     Client(#[source] reqwest::Error),
     /// The signing key cannot be read.
     #[error("read the webhook's signing key")]
-    ReadKey(#[source] DataDirectoryError),
+    ReadKey(#[source] NodeDirectoryError),
     /// The signing key is too short.
     #[error("the webhook's signing key has {length} bytes; it needs {KEY_BYTES_MIN} or more")]
     ShortKey {
@@ -78,7 +78,7 @@ impl Endpoint {
     /// Posts a notice. `Ok` means that the far side took it.
     pub(super) async fn post(
         &self,
-        directory: &DataDirectory,
+        directory: &NodeDirectory,
         notice: &Notice,
         now: Timestamp,
     ) -> Result<(), WebhookError> {
@@ -102,7 +102,7 @@ impl Endpoint {
 }
 
 fn read_key(
-    directory: &DataDirectory,
+    directory: &NodeDirectory,
     webhook: &Webhook,
 ) -> Result<Zeroizing<Vec<u8>>, WebhookError> {
     let mut key = directory

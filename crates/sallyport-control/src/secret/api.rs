@@ -42,7 +42,10 @@ pub fn routes() -> Routes {
             Access::Anonymous("operators must see a sealed vault before anybody can sign in"),
             routes!(status),
         )
-        .route(Access::Action(AdminAction::VaultInitialise), routes!(initialise))
+        .route(
+            Access::Action(AdminAction::VaultInitialise),
+            routes!(initialise),
+        )
         .route(
             Access::Anonymous("the share is the proof; nobody can sign in while sealed"),
             routes!(unseal),
@@ -109,7 +112,9 @@ async fn initialise(
     caller: Caller,
     JsonBody(body): JsonBody<InitialiseVault>,
 ) -> Result<Json<InitialisedVault>, HttpProblem> {
-    let shares = workflow::initialise_with_shares(&control, caller.actor(), body.shares, body.threshold).await?;
+    let shares =
+        workflow::initialise_with_shares(&control, caller.actor(), body.shares, body.threshold)
+            .await?;
     let shares = shares
         .iter()
         .map(|share| Sensitive::new(share.to_text().expose_secret().clone()))

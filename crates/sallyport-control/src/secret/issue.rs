@@ -96,7 +96,10 @@ pub async fn issue(
     let mut secrets = Vec::new();
     let mut reader = control.db().read().await?;
     let engine = engines::by_kind(&lease.engine);
-    for path in engine.map(|engine| engine.secret_paths(&account.id)).unwrap_or_default() {
+    for path in engine
+        .map(|engine| engine.secret_paths(&account.id))
+        .unwrap_or_default()
+    {
         if let Some(sealed) = store::latest(&mut reader, &path).await? {
             secrets.push(sealed);
         }
@@ -108,7 +111,9 @@ pub async fn issue(
         secrets: &secrets,
         now: control.now(),
     };
-    let issued = lease::issue(lease, permit, context).await.map_err(SecretError::Lease)?;
+    let issued = lease::issue(lease, permit, context)
+        .await
+        .map_err(SecretError::Lease)?;
     let content = match &issued.content {
         CredentialMaterial::Password(password) => CredentialContent::Password {
             password: sensitive(password),
@@ -119,7 +124,10 @@ pub async fn issue(
         },
     };
     let content = serde_json::to_vec(&content).map_err(SecretError::Encode)?;
-    Ok(IssuedCredential { content: content.into(), issued })
+    Ok(IssuedCredential {
+        content: content.into(),
+        issued,
+    })
 }
 
 fn sensitive(text: &SecretString) -> Sensitive {

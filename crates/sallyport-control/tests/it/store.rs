@@ -293,7 +293,7 @@ async fn given_a_data_directory_in_use_then_a_second_control_plane_is_refused() 
     let clock = || Arc::new(SystemClock::default());
     let first = Control::open(home.config(), clock()).await.unwrap();
     match Control::open(home.config(), clock()).await {
-        Err(OpenError::DataDirectory(refused)) => {
+        Err(OpenError::NodeDirectory(refused)) => {
             let refused = refused.to_string();
             assert!(
                 refused.contains(&home.data().display().to_string()),

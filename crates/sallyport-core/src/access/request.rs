@@ -345,7 +345,9 @@ impl AccessRequest {
         let votes: Vec<&Vote> = self
             .votes
             .iter()
-            .filter(|vote| vote.kind == VoteKind::Approve && !vote.is_void && vote.content_hash == content_hash)
+            .filter(|vote| {
+                vote.kind == VoteKind::Approve && !vote.is_void && vote.content_hash == content_hash
+            })
             .collect();
         let needed: Vec<&Option<String>> = self
             .quorums

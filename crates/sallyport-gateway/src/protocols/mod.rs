@@ -71,7 +71,5 @@ pub trait Protocol: Send + Sync {
 /// # Errors
 /// [`SetupError`] of the first that cannot be offered.
 pub fn all(setup: &ProtocolSetup) -> Result<Vec<Arc<dyn Protocol>>, SetupError> {
-    Ok(vec![
-        Arc::new(ssh::Ssh::new(setup)?),
-    ])
+    Ok(vec![Arc::new(ssh::Ssh::new(setup)?)])
 }

@@ -4,10 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -47,6 +44,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Notify, mpsc},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Longest that a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -152,7 +150,7 @@ pub(crate) struct Control {
     changed: Notify,
     signer: Ed25519KeyPair,
     socket: PathBuf,
-    next: AtomicU64,
+    stopped: CancellationToken,
 }
 
 impl Control {
@@ -173,7 +171,7 @@ impl Control {
             changed: Notify::new(),
             signer: Ed25519KeyPair::generate().unwrap(),
             socket,
-            next: AtomicU64::new(1),
+            stopped: CancellationToken::new(),
         });
         let accepting = Arc::clone(&control);
         spawn(async move {
@@ -269,11 +267,29 @@ impl Control {
         }
     }
 
+    /// Breaks every connection and takes no new one.
+    pub(crate) async fn stop(&self) {
+        std::fs::remove_file(&self.socket).unwrap();
+        self.stopped.cancel();
+        let pushes = std::mem::take(&mut self.state().pushes);
+        for push in pushes {
+            push.closed().await;
+        }
+    }
+
     async fn serve(self: Arc<Self>, stream: UnixStream) {
+        let stopped = self.stopped.clone();
+        tokio::select! {
+            () = self.converse(stream) => {}
+            () = stopped.cancelled() => {}
+        }
+    }
+
+    async fn converse(self: Arc<Self>, stream: UnixStream) {
         let (mut reader, mut writer) = stream.into_split();
         let (sender, mut receiver) = mpsc::channel::<FromControl>(64);
         self.state().pushes.push(sender.clone());
-        let heart = sender.clone();
+        let (heart, stopped) = (sender.clone(), self.stopped.clone());
         spawn(async move {
             let beat = || FromControl::Push {
                 push: Push::Heartbeat,
@@ -283,7 +299,12 @@ impl Control {
             }
         });
         spawn(async move {
-            while let Some(frame) = receiver.recv().await {
+            loop {
+                let frame = tokio::select! {
+                    frame = receiver.recv() => frame,
+                    () = stopped.cancelled() => None,
+                };
+                let Some(frame) = frame else { return };
                 let mut bytes = BytesMut::new();
                 encode_frame(&frame, &mut bytes).unwrap();
                 if writer.write_all(&bytes).await.is_err() {
@@ -478,7 +499,6 @@ impl Control {
             }
         }
         state.told.submissions.push(submission);
-        let _ = self.next.fetch_add(1, Ordering::SeqCst);
         let request_id = RequestId::new(now(), draw());
         let progress = RequestProgress::Waiting {
             approvals_missing: 1,

@@ -158,8 +158,6 @@ impl Supervisor {
             // its standard input for the end of its supervisor.
             let lifeline = child.stdin.take();
             tracing::info!(role = role.as_str(), pid = child.id(), "started");
-            // Held here, because waiting for a child closes the input that is still its own.
-            let input = child.stdin.take();
             let listening = listen(child.stdout.take(), |notice| {
                 was_ready.set(was_ready.get() || notice == Notice::Ready);
                 tell(role, notice);

@@ -1,6 +1,6 @@
 //! Table `enrolment_code`.
 
-use sallyport_core::{id::PersonId, principal::Person, time::Timestamp};
+use sallyport_core::{id::PersonId, time::Timestamp};
 
 use crate::{
     kernel::{database::StoreError, statement::Sql, transaction::Transaction},

@@ -12,8 +12,9 @@ use rustls::crypto::{
     hpke::{EncapsulatedSecret, Hpke as _, HpkePrivateKey},
 };
 use sallyport_api::gateway::{
-    AuthenticationAnswer, AuthenticationFacts, Call, Credential, FromControl, FromGateway, GatewayHello,
-    OpenSession, Push, RPC_VERSION, Reply, SshKeyProof, Submission, Welcome, decode_frame, encode_frame,
+    AuthenticationAnswer, AuthenticationFacts, Call, Credential, FromControl, FromGateway,
+    GatewayHello, OpenSession, Push, RPC_VERSION, Reply, SshKeyProof, Submission, Welcome,
+    decode_frame, encode_frame,
 };
 use sallyport_core::id::{AuthenticationId, GatewayId, SessionId};
 use tokio::{
@@ -37,7 +38,9 @@ pub struct FakeGateway {
 impl FakeGateway {
     pub async fn connect(socket: &Path, id: GatewayId, live_sessions: Vec<SessionId>) -> Self {
         let stream = UnixStream::connect(socket).await.unwrap();
-        let (public, key) = DH_KEM_X25519_HKDF_SHA256_AES_256.generate_key_pair().unwrap();
+        let (public, key) = DH_KEM_X25519_HKDF_SHA256_AES_256
+            .generate_key_pair()
+            .unwrap();
         let hello = GatewayHello {
             rpc_version: RPC_VERSION,
             version: "test".to_owned(),
@@ -70,7 +73,14 @@ impl FakeGateway {
     pub async fn call(&mut self, call: Call) -> Reply {
         self.next_id += 1;
         let mut bytes = BytesMut::new();
-        encode_frame(&FromGateway { id: self.next_id, call }, &mut bytes).unwrap();
+        encode_frame(
+            &FromGateway {
+                id: self.next_id,
+                call,
+            },
+            &mut bytes,
+        )
+        .unwrap();
         self.stream.write_all(&bytes).await.unwrap();
         loop {
             match self.frame().await {
@@ -86,7 +96,10 @@ impl FakeGateway {
             if let Some(frame) = decode_frame(&mut self.buffer).unwrap() {
                 return frame;
             }
-            assert!(self.stream.read_buf(&mut self.buffer).await.unwrap() > 0, "control hung up");
+            assert!(
+                self.stream.read_buf(&mut self.buffer).await.unwrap() > 0,
+                "control hung up"
+            );
         }
     }
 
@@ -105,7 +118,10 @@ impl FakeGateway {
     }
 
     pub async fn prove_key(&mut self, public_key: &str) -> AuthenticationAnswer {
-        let proof = SshKeyProof { facts: facts(None), public_key: public_key.to_owned() };
+        let proof = SshKeyProof {
+            facts: facts(None),
+            public_key: public_key.to_owned(),
+        };
         match self.call(Call::ProveSshKey(proof)).await {
             Reply::Authentication(answer) => answer,
             other => panic!("{other:?}"),
@@ -114,7 +130,9 @@ impl FakeGateway {
 
     pub async fn proven(&mut self, public_key: &str) -> AuthenticationId {
         match self.prove_key(public_key).await {
-            AuthenticationAnswer::Proven { authentication_id, .. } => authentication_id,
+            AuthenticationAnswer::Proven {
+                authentication_id, ..
+            } => authentication_id,
             refused @ AuthenticationAnswer::Refused { .. } => panic!("{refused:?}"),
         }
     }
@@ -164,5 +182,10 @@ impl FakeGateway {
 }
 
 pub fn facts(adds_to: Option<AuthenticationId>) -> AuthenticationFacts {
-    AuthenticationFacts { ip: CLIENT, claimed: None, connection: CONNECTION, adds_to }
+    AuthenticationFacts {
+        ip: CLIENT,
+        claimed: None,
+        connection: CONNECTION,
+        adds_to,
+    }
 }

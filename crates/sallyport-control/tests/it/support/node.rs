@@ -89,7 +89,12 @@ impl Node {
     pub async fn restart_with(self, set: impl FnOnce(&mut ControlConfig)) -> Self {
         let mut config = self.control.config().clone();
         set(&mut config);
-        let Self { control, clock, router, directory } = self;
+        let Self {
+            control,
+            clock,
+            router,
+            directory,
+        } = self;
         drop((control, router));
         Self::open(config, clock, directory).await
     }
@@ -97,9 +102,16 @@ impl Node {
     async fn open(config: ControlConfig, clock: Arc<ManualClock>, directory: Arc<TempDir>) -> Self {
         let control = Control::open(config, clock.clone()).await.unwrap();
         let key_file = directory.path().join("vault.key");
-        secret::workflow::open_with_key_file(&control, &key_file).await.unwrap();
+        secret::workflow::open_with_key_file(&control, &key_file)
+            .await
+            .unwrap();
         let router = routes::all().into_router(control.clone());
-        Self { control, clock, router, directory }
+        Self {
+            control,
+            clock,
+            router,
+            directory,
+        }
     }
 
     /// What tasks of a test share.
@@ -117,7 +129,13 @@ impl Node {
     }
 
     /// Makes a request; returns status and body.
-    pub async fn call(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub async fn call(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let mut request = Request::builder().method(method).uri(path);
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -130,18 +148,33 @@ impl Node {
             None => Body::empty(),
         };
         let mut request = request.body(body).unwrap();
-        request.extensions_mut().insert(ClientAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        request
+            .extensions_mut()
+            .insert(ClientAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).unwrap()
+        };
         (status, body)
     }
 
     /// Makes a request that must succeed; returns its body.
-    pub async fn ok(&self, person: &Person, method: &str, path: &str, body: Option<Value>) -> Value {
+    pub async fn ok(
+        &self,
+        person: &Person,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Value {
         let (status, answer) = self.call(&person.token, method, path, body).await;
-        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        assert!(
+            (200..300).contains(&status),
+            "{method} {path}: {status} {answer}"
+        );
         answer
     }
 
@@ -170,12 +203,21 @@ impl Node {
 
     /// The first owner.
     pub async fn owner(&self) -> Person {
-        let code = sallyport_control::authn::first_owner_code(&self.control).await.unwrap().unwrap();
+        let code = sallyport_control::authn::first_owner_code(&self.control)
+            .await
+            .unwrap()
+            .unwrap();
         self.enrol("olga", code.expose_secret()).await
     }
 
     /// Another person.
-    pub async fn person(&self, owner: &Person, name: &str, groups: &[&str], roles: &[&str]) -> Person {
+    pub async fn person(
+        &self,
+        owner: &Person,
+        name: &str,
+        groups: &[&str],
+        roles: &[&str],
+    ) -> Person {
         let body = json!({ "name": name, "groups": groups, "admin_roles": roles });
         let created = self.ok(owner, "POST", "/v1/people", Some(body)).await;
         self.enrol(name, created["code"].as_str().unwrap()).await

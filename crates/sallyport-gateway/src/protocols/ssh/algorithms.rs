@@ -70,9 +70,16 @@ fn preferred(keys: Cow<'static, [Algorithm]>) -> Preferred {
     }
 }
 
-/// Towards clients: the gateway's own key is Ed25519.
+/// Towards clients. The gateway shows the one host key it has, which is Ed25519; the other names tell
+/// clients what they may sign with (`server-sig-algs`, RFC 8308 section 3.1).
 pub(super) fn towards_clients() -> Preferred {
-    preferred(Cow::Borrowed(&[Algorithm::Ed25519]))
+    preferred(
+        HOST_KEYS
+            .iter()
+            .cloned()
+            .chain([Algorithm::SkEd25519, Algorithm::SkEcdsaSha2NistP256])
+            .collect(),
+    )
 }
 
 /// Towards a target whose accepted host keys are `pinned`: it must show one of those, so no other

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Channels open at one time on one connection.
 pub(super) const CHANNELS_MAX: usize = 10;
+/// Channels ever opened on one connection: russh keeps a little of each that was closed from this side.
+pub(super) const CHANNELS_EVER_MAX: u32 = 65_536;
 /// Connections to the target kept for the session's next channel.
 pub(super) const IDLE_TARGET_CONNECTIONS_MAX: usize = 4;
 /// How long a target may take for the handshake, for logging in, and for opening a channel, each.

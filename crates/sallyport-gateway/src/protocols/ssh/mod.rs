@@ -281,9 +281,12 @@ impl Connection {
                     .push(self.door.spawn("deny an SSH channel", telling));
             }
             (Job::Refused(operation), Some(Admitted::To(session, _))) => {
-                session
-                    .refuse_operation(SESSION_CHANNEL, operation, Reason::FeatureRefused)
-                    .await;
+                let recording =
+                    session.refuse_operation(SESSION_CHANNEL, operation, Reason::FeatureRefused);
+                tokio::select! {
+                    () = recording => {}
+                    _ = session.ended() => {}
+                }
             }
             // russh lets nobody open channels who was not let in.
             (Job::Serve(_), None) | (Job::Refused(_), _) => {}

@@ -26,7 +26,7 @@ use super::{
     flow::{BACKLOG_BYTES_MAX, Backlog, DRIP_BYTES, Valve, WINDOW_BYTES},
     handshake::{Admission, Login},
     inbox::Overrun,
-    limits::{CHANNELS_MAX, ENV_MAX, OFFERS_MAX},
+    limits::{CHANNELS_EVER_MAX, CHANNELS_MAX, ENV_MAX, OFFERS_MAX},
     operations::{self, Launch},
 };
 use crate::door::Door;
@@ -76,6 +76,7 @@ struct Open {
 pub(super) struct Visitor {
     login: Login,
     offers: u32,
+    opened: u32,
     jobs: mpsc::Sender<Job>,
     channels: HashMap<ChannelId, Open>,
     valve: Valve,
@@ -95,6 +96,7 @@ impl Visitor {
             connection: door.connection(),
             login: Login::new(door),
             offers: 0,
+            opened: 0,
             jobs,
             channels: HashMap::new(),
             valve,
@@ -277,7 +279,11 @@ impl server::Handler for Visitor {
         reply: ChannelOpenHandle,
         session: &mut server::Session,
     ) -> Result<(), VisitorError> {
-        if self.channels.len() >= CHANNELS_MAX {
+        // A channel that its task closed first is not announced as closed again.
+        self.channels
+            .retain(|_, open| Arc::strong_count(&open.inbox) > 1);
+        self.opened = self.opened.saturating_add(1);
+        if self.channels.len() >= CHANNELS_MAX || self.opened > CHANNELS_EVER_MAX {
             tracing::info!(connection = self.connection, "too many channels");
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());

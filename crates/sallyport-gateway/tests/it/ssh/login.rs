@@ -297,3 +297,41 @@ async fn only_a_plain_user_certificate_of_the_authority_signs_in() {
         assert_eq!(by_certificate, is_in, "{arguments:?}: {proofs:?}");
     }
 }
+
+/// ID-1: the kinds of key that are strong enough, and one that is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_every_strong_kind_sign_in_and_short_rsa_does_not() {
+    let kinds: [(&str, Option<u32>, bool); 6] = [
+        ("ed25519", None, true),
+        ("ecdsa", Some(256), true),
+        ("ecdsa", Some(384), true),
+        ("ecdsa", Some(521), true),
+        ("rsa", Some(3_072), true),
+        ("rsa", Some(2_048), false),
+    ];
+    let mut world = World::new().await;
+    for (kind, bits, is_in) in kinds {
+        let name = format!("{kind}-{}", bits.unwrap_or(0));
+        let key = make_key_pair(&world.path(&name), kind, bits).unwrap();
+        world.control.rule(|rules| {
+            let person = "alice".parse().unwrap();
+            rules.keys.insert(key.public_key.clone(), person);
+        });
+        world.person = key;
+        let ran = world.run(&["echo", "in"]).await;
+        assert_eq!(ran.status.success(), is_in, "{name}: {ran:?}");
+    }
+}
+
+/// PO-9: a control plane that is away is named as the reason, not the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_told_when_the_control_plane_is_away() {
+    let world = World::new().await;
+    world.control.stop().await;
+    let ran = output(&mut world.ssh_at_keyboard("root@web-1", &["true"], &[])).await;
+    assert_eq!(ran.status.code(), Some(255));
+    assert!(
+        text(&ran.stderr).contains("(control-unavailable)"),
+        "{ran:?}"
+    );
+}

@@ -133,7 +133,8 @@ async fn a_certificate_logs_in_where_only_its_authority_is_trusted() {
 async fn commands_one_after_the_other_share_one_connection_to_the_target() {
     let world = World::new().await;
     let client = RawClient::signed_in(&world).await;
-    for n in 0..4 {
+    // More than may be open at one time.
+    for n in 0..25 {
         let mut channel = client.handle.channel_open_session().await.unwrap();
         channel.exec(true, format!("echo {n}")).await.unwrap();
         let mut seen = String::new();

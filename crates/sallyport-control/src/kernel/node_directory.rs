@@ -1,6 +1,6 @@
 //! The data directory: one control process at a time, keys that only their owner can read.
 //!
-//! INVARIANT: while a [`DataDirectory`] lives, its `control.lock` is locked; the kernel releases the
+//! INVARIANT: while a [`NodeDirectory`] lives, its `control.lock` is locked; the kernel releases the
 //! lock when the process ends, however it ends. A key file is never wider than 0600.
 
 use std::{
@@ -23,14 +23,14 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// A locked data directory.
 #[derive(Debug)]
-pub struct DataDirectory {
+pub struct NodeDirectory {
     path: PathBuf,
     _lock: File,
 }
 
 /// Why a data directory or a file in it cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DataDirectoryError {
+pub enum NodeDirectoryError {
     /// Another control process has it.
     #[error(
         "`{path}` is in use by another control process; stop that one, or set `store.data_directory` to another directory"
@@ -73,21 +73,21 @@ pub enum DataDirectoryError {
 fn failed(
     attempt: &'static str,
     path: &Path,
-) -> impl FnOnce(io::Error) -> DataDirectoryError + use<> {
+) -> impl FnOnce(io::Error) -> NodeDirectoryError + use<> {
     let path = path.to_owned();
-    move |source| DataDirectoryError::Io {
+    move |source| NodeDirectoryError::Io {
         attempt,
         path,
         source,
     }
 }
 
-impl DataDirectory {
+impl NodeDirectory {
     /// Makes the directory when missing (0700) and locks it.
     ///
     /// # Errors
-    /// [`DataDirectoryError::InUse`] when another process holds it.
-    pub fn lock(path: &Path) -> Result<Self, DataDirectoryError> {
+    /// [`NodeDirectoryError::InUse`] when another process holds it.
+    pub fn lock(path: &Path) -> Result<Self, NodeDirectoryError> {
         make_directory(path)?;
         let lock_path = path.join(LOCK_NAME);
         let lock = OpenOptions::new()
@@ -102,7 +102,7 @@ impl DataDirectory {
                 path: path.to_owned(),
                 _lock: lock,
             }),
-            Err(TryLockError::WouldBlock) => Err(DataDirectoryError::InUse {
+            Err(TryLockError::WouldBlock) => Err(NodeDirectoryError::InUse {
                 path: path.to_owned(),
             }),
             Err(TryLockError::Error(source)) => Err(failed("lock", &lock_path)(source)),
@@ -119,9 +119,9 @@ impl DataDirectory {
     /// are made with mode 0700.
     ///
     /// # Errors
-    /// [`DataDirectoryError::TooOpen`] when others can read it, [`DataDirectoryError::Damaged`] when it
+    /// [`NodeDirectoryError::TooOpen`] when others can read it, [`NodeDirectoryError::Damaged`] when it
     /// is of another length.
-    pub fn key(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, DataDirectoryError> {
+    pub fn key(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, NodeDirectoryError> {
         let path = self.path(name);
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -136,7 +136,7 @@ impl DataDirectory {
             bytes
                 .as_slice()
                 .try_into()
-                .map_err(|_| DataDirectoryError::Damaged {
+                .map_err(|_| NodeDirectoryError::Damaged {
                     path,
                     problem: "a key has 32 bytes",
                 })?;
@@ -146,8 +146,8 @@ impl DataDirectory {
     /// Writes a file that everybody may read, in one step: readers see the old text or the new.
     ///
     /// # Errors
-    /// [`DataDirectoryError::Io`].
-    pub fn publish(&self, name: &str, text: &str) -> Result<(), DataDirectoryError> {
+    /// [`NodeDirectoryError::Io`].
+    pub fn publish(&self, name: &str, text: &str) -> Result<(), NodeDirectoryError> {
         let path = self.path(name);
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -158,8 +158,8 @@ impl DataDirectory {
     /// A secret text of this directory, such as a private key in PEM; `None` when there is none.
     ///
     /// # Errors
-    /// [`DataDirectoryError`] when it cannot be read or others can read it.
-    pub fn secret_text(&self, name: &str) -> Result<Option<Zeroizing<String>>, DataDirectoryError> {
+    /// [`NodeDirectoryError`] when it cannot be read or others can read it.
+    pub fn secret_text(&self, name: &str) -> Result<Option<Zeroizing<String>>, NodeDirectoryError> {
         let path = self.path(name);
         if !path.try_exists().map_err(failed("look for", &path))? {
             return Ok(None);
@@ -167,7 +167,7 @@ impl DataDirectory {
         let bytes = read_secret(&path)?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => Ok(Some(Zeroizing::new(text.to_owned()))),
-            Err(_) => Err(DataDirectoryError::Damaged {
+            Err(_) => Err(NodeDirectoryError::Damaged {
                 path,
                 problem: "it is not text",
             }),
@@ -177,8 +177,8 @@ impl DataDirectory {
     /// Writes a secret text with mode 0600.
     ///
     /// # Errors
-    /// [`DataDirectoryError::Io`].
-    pub fn write_secret_text(&self, name: &str, text: &str) -> Result<(), DataDirectoryError> {
+    /// [`NodeDirectoryError::Io`].
+    pub fn write_secret_text(&self, name: &str, text: &str) -> Result<(), NodeDirectoryError> {
         let path = self.path(name);
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -189,21 +189,21 @@ impl DataDirectory {
     /// The secret bytes in a file that an operator named, up to 64 KiB.
     ///
     /// # Errors
-    /// [`DataDirectoryError`] when it cannot be read or others can read it.
+    /// [`NodeDirectoryError`] when it cannot be read or others can read it.
     pub(crate) fn read_secret_file(
         &self,
         path: &Path,
-    ) -> Result<Zeroizing<Vec<u8>>, DataDirectoryError> {
+    ) -> Result<Zeroizing<Vec<u8>>, NodeDirectoryError> {
         read_secret(path)
     }
 
     /// Reads a PostgreSQL URL from the file an operator named.
     ///
     /// # Errors
-    /// [`DataDirectoryError`] when it cannot be read or others can read it.
-    pub(crate) fn read_postgres_url(&self, path: &Path) -> Result<PostgresUrl, DataDirectoryError> {
+    /// [`NodeDirectoryError`] when it cannot be read or others can read it.
+    pub(crate) fn read_postgres_url(&self, path: &Path) -> Result<PostgresUrl, NodeDirectoryError> {
         let bytes = read_secret(path)?;
-        let text = std::str::from_utf8(&bytes).map_err(|_| DataDirectoryError::Damaged {
+        let text = std::str::from_utf8(&bytes).map_err(|_| NodeDirectoryError::Damaged {
             path: path.to_owned(),
             problem: "it is not text",
         })?;
@@ -211,7 +211,7 @@ impl DataDirectory {
     }
 }
 
-fn make_directory(path: &Path) -> Result<(), DataDirectoryError> {
+fn make_directory(path: &Path) -> Result<(), NodeDirectoryError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -219,12 +219,12 @@ fn make_directory(path: &Path) -> Result<(), DataDirectoryError> {
         .map_err(failed("make directory", path))
 }
 
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, DataDirectoryError> {
+fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, NodeDirectoryError> {
     let file = File::open(path).map_err(failed("read", path))?;
     let metadata = file.metadata().map_err(failed("read", path))?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(DataDirectoryError::TooOpen {
+        return Err(NodeDirectoryError::TooOpen {
             path: path.to_owned(),
             mode,
         });
@@ -237,7 +237,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, DataDirectoryError> {
 }
 
 /// Writes beside the file, makes that durable, then renames: a crash leaves the old file or the new.
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DataDirectoryError> {
+fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), NodeDirectoryError> {
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()
@@ -266,21 +266,21 @@ mod tests {
     #[test]
     fn given_a_directory_in_use_when_locked_again_then_it_is_refused_until_released() {
         let home = tempfile::tempdir().unwrap();
-        let first = DataDirectory::lock(home.path()).unwrap();
-        let refused = DataDirectory::lock(home.path()).unwrap_err();
+        let first = NodeDirectory::lock(home.path()).unwrap();
+        let refused = NodeDirectory::lock(home.path()).unwrap_err();
         assert!(
-            matches!(&refused, DataDirectoryError::InUse { .. }),
+            matches!(&refused, NodeDirectoryError::InUse { .. }),
             "{refused}"
         );
         assert!(refused.to_string().contains("another control process"));
         drop(first);
-        DataDirectory::lock(home.path()).unwrap();
+        NodeDirectory::lock(home.path()).unwrap();
     }
 
     #[test]
     fn given_a_key_when_asked_for_twice_then_it_is_the_same_and_only_its_owner_reads_it() {
         let home = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::lock(home.path()).unwrap();
+        let directory = NodeDirectory::lock(home.path()).unwrap();
         let first = directory.key("audit/log.key").unwrap();
         assert_eq!(first, directory.key("audit/log.key").unwrap());
         let mode = fs::metadata(directory.path("audit/log.key"))
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn given_a_key_that_others_can_read_then_it_is_not_used_and_the_message_says_what_to_do() {
         let home = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::lock(home.path()).unwrap();
+        let directory = NodeDirectory::lock(home.path()).unwrap();
         directory.key("some.key").unwrap();
         let path = directory.path("some.key");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
@@ -306,11 +306,11 @@ mod tests {
     #[test]
     fn given_a_key_of_another_length_then_it_is_called_damaged() {
         let home = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::lock(home.path()).unwrap();
+        let directory = NodeDirectory::lock(home.path()).unwrap();
         directory.write_secret_text("some.key", "short").unwrap();
         let refused = directory.key("some.key").unwrap_err();
         assert!(
-            matches!(refused, DataDirectoryError::Damaged { .. }),
+            matches!(refused, NodeDirectoryError::Damaged { .. }),
             "{refused}"
         );
     }

@@ -1,0 +1,30 @@
+//! Stories of the whole product: the real binary, stock `ssh`, `scp` and `sftp`, a real `sshd`.
+//!
+//! One file a theme. A [`node::Node`] is a node of its own in a folder of its own on free ports; a
+//! [`world::World`] is a node with people and a target.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test stops at the first surprise"
+)]
+
+mod node;
+mod person;
+mod ssh;
+mod waiting;
+mod world;
+
+mod bad_input;
+mod break_glass;
+mod command_line;
+mod crash;
+mod credential;
+mod ending;
+mod evidence;
+mod main_job;
+mod refusal;
+mod signal;
