@@ -47,6 +47,8 @@ pub struct Failure(Box<Told>);
 struct Told {
     exit: Exit,
     code: String,
+    /// Whether the server said it; its codes are stable and documented, so people are shown them.
+    is_the_servers: bool,
     what: String,
     missing: Vec<String>,
     reference: Option<String>,
@@ -66,6 +68,7 @@ impl Failure {
         Self(Box::new(Told {
             exit,
             code: code.to_owned(),
+            is_the_servers: false,
             what: what.into(),
             missing: Vec::new(),
             reference: None,
@@ -112,6 +115,7 @@ impl Failure {
                 _ => problem.title,
             },
             code: problem.code,
+            is_the_servers: true,
             missing: problem.unmet,
             reference: problem.reference,
             next: problem.remedy,
@@ -139,10 +143,14 @@ impl Failure {
             return writeln!(to, "{}", json_text(&value.to_string()));
         }
         write!(to, "error: {}", lines(&told.what))?;
-        match &told.reference {
-            Some(reference) => writeln!(to, " ({}, {})", told.code, escape_controls(reference))?,
-            None => writeln!(to)?,
+        if told.is_the_servers {
+            write!(to, " ({}", escape_controls(&told.code))?;
+            if let Some(reference) = &told.reference {
+                write!(to, ", {}", escape_controls(reference))?;
+            }
+            write!(to, ")")?;
         }
+        writeln!(to)?;
         for missing in &told.missing {
             writeln!(to, "  missing: {}", escape_controls(missing))?;
         }

@@ -438,7 +438,7 @@ pub fn files_under(folder: &Path) -> Vec<PathBuf> {
         let path = item.unwrap().path();
         if path.is_dir() {
             found.extend(files_under(&path));
-        } else {
+        } else if path.is_file() {
             found.push(path);
         }
     }

@@ -193,8 +193,15 @@ impl World {
             .collect()
     }
 
-    /// Exports the log and verifies it; returns where it is.
+    /// Exports the log with everything that is in it now, and verifies it; returns where it is.
     pub fn verified_export(&self) -> PathBuf {
+        let newest = self.carol.say(&["audit", "tail", "-n", "1", "--output", "json"]);
+        let newest: Value = serde_json::from_str(&newest).unwrap();
+        eventually("the signed checkpoint covers it", || {
+            let checkpoint = self.carol.say(&["audit", "checkpoint"]);
+            let size: u64 = checkpoint.lines().nth(1)?.parse().ok()?;
+            (size > newest["seq"].as_u64()?).then_some(())
+        });
         let folder = eventually("a free name", || {
             (0..100)
                 .map(|number| self.carol.folder.join(format!("log-{number}")))
