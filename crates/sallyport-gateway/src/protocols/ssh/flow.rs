@@ -5,7 +5,7 @@
 //! for each other would never wake up. So its callbacks never wait, and two other things hold peers
 //! back:
 //!
-//! - A target's connection carries one channel. While too much of it waits, the connection is not
+//! - A target's connection carries one channel, as a rule. While too much of it waits, the connection is not
 //!   read ([`Valve::close`]): TCP holds the target back, and nobody else notices.
 //! - A client's connection carries many. russh asks how large the next window shall be, one size for
 //!   all channels. While a channel does not keep up, that size is [`DRIP_BYTES`]: its sender stops,
@@ -42,7 +42,7 @@ pub(super) const DRIP_BYTES: u32 = 2;
 /// What a channel may have waiting before it must wait itself.
 pub(super) const CONGESTED_BYTES: usize = 1024 * 1024;
 /// What all channels of a connection may have waiting before none gets a full window.
-const CROWDED_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const CROWDED_BYTES: usize = 16 * 1024 * 1024;
 /// More than this is waiting only when the peer sends more than it was allowed.
 pub(super) const BACKLOG_BYTES_MAX: usize = CROWDED_BYTES + 8 * 1024 * 1024;
 /// How long a connection is not read after a drip.

@@ -2,7 +2,8 @@
 //! credential, and carry one channel at a time.
 //!
 //! One channel to a connection lets a target be held back by not reading from it (`flow`), so a
-//! channel that stalls stalls itself; a connection whose channel has ended serves the next.
+//! channel that stalls stalls itself; a connection whose channel has ended serves the next. Only when
+//! the target lets nobody in any more do channels share one, and then a stalled one can stall another.
 //!
 //! INVARIANT: the credential is used only after the host key was found to be an accepted one, and
 //! nothing a target says reaches the person unescaped. Channels that a target opens are refused.
@@ -11,7 +12,10 @@
 
 mod side;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
 
 use russh::{ChannelId, ChannelWriteHalf, Sig, SshId, client, keys::PublicKey};
 use sallyport_api::gateway::CredentialContent;
@@ -22,7 +26,7 @@ use self::side::TargetSide;
 use super::{
     algorithms,
     credential::{self, LoginError},
-    flow::{CONGESTED_BYTES, Valve, ValvedStream, WINDOW_BYTES},
+    flow::{CONGESTED_BYTES, CROWDED_BYTES, Valve, ValvedStream, WINDOW_BYTES},
     inbox::{Arrival, Inbox, Overrun},
     limits::{IDLE_TARGET_CONNECTIONS_MAX, TARGET_ANSWER_TIME},
 };
@@ -130,61 +134,79 @@ type TargetInbox = Inbox<Stream, TargetEvent>;
 /// Where what arrives on a connection goes.
 #[derive(Debug, Default)]
 struct Port {
-    channel: Mutex<Option<(ChannelId, Arc<TargetInbox>)>>,
+    channels: Mutex<HashMap<ChannelId, Arc<TargetInbox>>>,
     valve: Valve,
 }
 
 impl Port {
-    fn channel(&self) -> MutexGuard<'_, Option<(ChannelId, Arc<TargetInbox>)>> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    fn channels(&self) -> MutexGuard<'_, HashMap<ChannelId, Arc<TargetInbox>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn inbox_of(&self, id: ChannelId) -> Option<Arc<TargetInbox>> {
-        match &*self.channel() {
-            Some((open, inbox)) if *open == id => Some(Arc::clone(inbox)),
-            _ => None,
+    /// Whether so much waits that the connection must not be read.
+    fn is_full(&self) -> bool {
+        let channels = self.channels();
+        let waiting_bytes = channels
+            .values()
+            .map(|inbox| inbox.backlog_bytes())
+            .fold(0, usize::saturating_add);
+        match channels.len() {
+            0 | 1 => waiting_bytes > CONGESTED_BYTES,
+            _ => waiting_bytes > CROWDED_BYTES,
         }
     }
 
     fn put_content(&self, id: ChannelId, stream: Stream, bytes: &[u8]) {
-        let Some(inbox) = self.inbox_of(id) else {
-            return;
-        };
-        inbox.put_content(stream, bytes);
-        if inbox.backlog_bytes() > CONGESTED_BYTES {
+        if let Some(inbox) = self.channels().get(&id) {
+            inbox.put_content(stream, bytes);
+        }
+        if self.is_full() {
             self.valve.close();
         }
     }
 
+    fn relieve(&self) {
+        if !self.is_full() {
+            self.valve.open();
+        }
+    }
+
     fn put_event(&self, id: ChannelId, event: TargetEvent) -> Result<(), UpstreamError> {
-        match self.inbox_of(id) {
+        match self.channels().get(&id) {
             Some(inbox) => inbox.put_event(event).map_err(UpstreamError::Overrun),
             None => Ok(()),
         }
     }
 
-    fn close(&self) {
-        if let Some((_, inbox)) = self.channel().take() {
+    /// Nothing more will arrive on a channel.
+    fn close(&self, id: ChannelId) {
+        if let Some(inbox) = self.channels().remove(&id) {
+            inbox.close();
+        }
+    }
+
+    /// Nothing more will arrive at all.
+    fn close_all(&self) {
+        for (_, inbox) in self.channels().drain() {
             inbox.close();
         }
     }
 }
 
-/// One channel at the target, and the connection that carries it.
+/// One channel at the target, and the connection that carries it. Dropping it without
+/// [`Targets::give_back`] ends the connection, unless another channel shares it.
 pub(super) struct TargetChannel {
     /// Sends to the target.
     pub(super) writer: Arc<ChannelWriteHalf<client::Msg>>,
     inbox: Arc<TargetInbox>,
-    connection: TargetConnection,
+    connection: Arc<TargetConnection>,
 }
 
 impl TargetChannel {
     /// What the target says next; nothing once the channel is closed.
     pub(super) async fn next(&self) -> Option<Arrival<Stream, TargetEvent>> {
         // The task has dealt with what it took before: there may be room again.
-        if self.inbox.backlog_bytes() <= CONGESTED_BYTES {
-            self.connection.port.valve.open();
-        }
+        self.connection.port.relieve();
         self.inbox.next().await
     }
 
@@ -194,13 +216,21 @@ impl TargetChannel {
     }
 }
 
+impl Drop for TargetChannel {
+    fn drop(&mut self) {
+        let port = &self.connection.port;
+        port.close(self.writer.id());
+        port.relieve();
+    }
+}
+
 struct TargetConnection {
     handle: client::Handle<TargetSide>,
     port: Arc<Port>,
 }
 
 impl TargetConnection {
-    async fn open(self) -> Result<TargetChannel, UpstreamError> {
+    async fn open(self: &Arc<Self>) -> Result<TargetChannel, UpstreamError> {
         let opened = timeout(TARGET_ANSWER_TIME, self.handle.channel_open_session())
             .await
             .map_err(|_| UpstreamError::TimedOut {
@@ -209,11 +239,11 @@ impl TargetConnection {
         // What arrives is taken from the callbacks; the queue that russh would fill is dropped.
         let (_, writer) = opened.map_err(UpstreamError::Channel)?.split();
         let inbox = Arc::new(TargetInbox::default());
-        *self.port.channel() = Some((writer.id(), Arc::clone(&inbox)));
+        self.port.channels().insert(writer.id(), Arc::clone(&inbox));
         Ok(TargetChannel {
             writer: Arc::new(writer),
             inbox,
-            connection: self,
+            connection: Arc::clone(self),
         })
     }
 }
@@ -225,7 +255,14 @@ pub(super) struct Targets {
     credential: Option<CredentialContent>,
     accepted: Mutex<Vec<PublicKey>>,
     first: tokio::sync::Mutex<()>,
-    idle: Mutex<Vec<TargetConnection>>,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    idle: Vec<Arc<TargetConnection>>,
+    /// In use: held by their channels alone.
+    busy: Vec<Weak<TargetConnection>>,
 }
 
 impl Targets {
@@ -235,11 +272,18 @@ impl Targets {
             session,
             accepted: Mutex::default(),
             first: tokio::sync::Mutex::default(),
-            idle: Mutex::default(),
+            connections: Mutex::default(),
         }
     }
 
-    /// Opens a channel, over an idle connection or a new one.
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a channel: over an idle connection, a new one, or, if the target lets nobody in any more,
+    /// one that is in use.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -250,27 +294,49 @@ impl Targets {
             }
             // A target may have closed it a moment ago; then a new one is made.
             if let Ok(channel) = connection.open().await {
-                return Ok(channel);
+                return Ok(self.in_use(channel));
             }
         }
-        self.connect().await?.open().await
+        let error = match self.connect().await {
+            Ok(connection) => return Ok(self.in_use(Arc::new(connection).open().await?)),
+            Err(error) => error,
+        };
+        match self.least_busy() {
+            // A credential may be good for logging in for minutes only, and for staying in as long as
+            // the session.
+            Some(connection) if matches!(error, UpstreamError::Login(_)) => connection.open().await,
+            _ => Err(error),
+        }
     }
 
-    fn take_idle(&self) -> Option<TargetConnection> {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
+    fn take_idle(&self) -> Option<Arc<TargetConnection>> {
+        self.connections().idle.pop()
+    }
+
+    fn in_use(&self, channel: TargetChannel) -> TargetChannel {
+        let mut connections = self.connections();
+        connections.busy.retain(|one| one.strong_count() > 0);
+        connections.busy.push(Arc::downgrade(&channel.connection));
+        channel
+    }
+
+    fn least_busy(&self) -> Option<Arc<TargetConnection>> {
+        let connections = self.connections();
+        let live = connections.busy.iter().filter_map(Weak::upgrade);
+        live.filter(|one| !one.handle.is_closed())
+            .min_by_key(|one| one.port.channels().len())
     }
 
     /// Gives a connection back whose channel the target has closed.
     pub(super) fn give_back(&self, channel: TargetChannel) {
-        let TargetChannel { connection, .. } = channel;
-        connection.port.close();
-        connection.port.valve.open();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if !connection.handle.is_closed() && idle.len() < IDLE_TARGET_CONNECTIONS_MAX {
-            idle.push(connection);
+        let connection = Arc::clone(&channel.connection);
+        drop(channel);
+        let is_idle = connection.port.channels().is_empty() && !connection.handle.is_closed();
+        let mut connections = self.connections();
+        if is_idle && connections.idle.len() < IDLE_TARGET_CONNECTIONS_MAX {
+            let itself = Arc::downgrade(&connection);
+            connections.busy.retain(|one| !one.ptr_eq(&itself));
+            connections.idle.push(connection);
         }
     }
 

@@ -1,6 +1,12 @@
 //! A target that does what OpenSSH's server never would, or only for accounts this machine lacks.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use russh::{
     Channel, ChannelId, MethodKind, MethodSet, Sig,
@@ -16,6 +22,8 @@ use crate::control::{Rules, spawn};
 pub(crate) enum Oddity {
     /// Tells which signal came, and dies of another.
     Signals,
+    /// Lets somebody in once, as with a certificate that has run out since, and keeps its channels open.
+    LetsInOnce,
     /// Opens channels of its own to the gateway.
     OpensChannels,
     /// Takes the password by keyboard-interactive only.
@@ -44,9 +52,11 @@ impl OddTarget {
             auth_rejection_time: std::time::Duration::ZERO,
             ..server::Config::default()
         });
+        let logins = Arc::new(AtomicUsize::new(0));
         spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let side = Side { oddity, rounds: 0 };
+                let logins = Arc::clone(&logins);
+                let side = Side { oddity, logins };
                 if let Ok(running) = server::run_stream(Arc::clone(&config), stream, side).await {
                     spawn(async move {
                         let _ = running.await;
@@ -67,7 +77,7 @@ impl OddTarget {
 
 struct Side {
     oddity: Oddity,
-    rounds: u32,
+    logins: Arc<AtomicUsize>,
 }
 
 impl Side {
@@ -95,6 +105,9 @@ impl server::Handler for Side {
         let is_right = user == "root" && password == "correct horse";
         Ok(match self.oddity {
             Oddity::Signals | Oddity::OpensChannels if is_right => Auth::Accept,
+            Oddity::LetsInOnce if is_right && self.logins.fetch_add(1, Ordering::SeqCst) == 0 => {
+                Auth::Accept
+            }
             _ => Auth::reject(),
         })
     }
@@ -105,7 +118,6 @@ impl server::Handler for Side {
         _submethods: &str,
         response: Option<Response<'a>>,
     ) -> Result<Auth, russh::Error> {
-        self.rounds += 1;
         let Some(mut response) = response else {
             return Ok(self.ask());
         };
@@ -137,6 +149,7 @@ impl server::Handler for Side {
         session.channel_success(channel)?;
         match self.oddity {
             Oddity::Signals => {}
+            Oddity::LetsInOnce => session.data(channel, &b"in"[..])?,
             Oddity::OpensChannels => {
                 let handle = session.handle();
                 spawn(async move {

@@ -8,8 +8,9 @@ use sallyport_testkit::targets::sshd::make_key_pair;
 
 use super::{
     odd_target::{OddTarget, Oddity},
-    world::{RawClient, World, output, text},
+    world::{RawClient, World, output, text, within},
 };
+use crate::control::PATIENCE;
 
 /// F6: a changed host key is refused before the credential is used, reported, and said.
 #[tokio::test(flavor = "multi_thread")]
@@ -146,6 +147,30 @@ async fn commands_one_after_the_other_share_one_connection_to_the_target() {
         assert_eq!(seen, format!("{n}\n"));
     }
     assert_eq!(world.sshd.connections(), 1);
+}
+
+/// VA-3: a credential that is good for logging in once still serves several channels.
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_share_a_connection_when_the_target_lets_nobody_in_any_more() {
+    let target = OddTarget::start(Oddity::LetsInOnce).await;
+    let world = World::with(|rules| target.serve(rules)).await;
+    let client = RawClient::signed_in(&world).await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut channel = client.handle.channel_open_session().await.unwrap();
+        channel.exec(true, "anything").await.unwrap();
+        let said = within(PATIENCE, async {
+            loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Data { data }) => return text(&data),
+                    Some(_) => {}
+                    None => panic!("the channel was closed"),
+                }
+            }
+        });
+        assert_eq!(said.await, "in");
+        open.push(channel);
+    }
 }
 
 /// F5: a target cannot reach through the gateway for what the client never offered.

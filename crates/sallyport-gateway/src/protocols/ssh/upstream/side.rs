@@ -60,7 +60,7 @@ impl TargetSide {
 
 impl Drop for TargetSide {
     fn drop(&mut self) {
-        self.port.close();
+        self.port.close_all();
     }
 }
 
@@ -162,9 +162,7 @@ impl client::Handler for TargetSide {
         channel: ChannelId,
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
-        if self.port.inbox_of(channel).is_some() {
-            self.port.close();
-        }
+        self.port.close(channel);
         Ok(())
     }
 
@@ -247,7 +245,7 @@ impl client::Handler for TargetSide {
         &mut self,
         _reason: client::DisconnectReason<UpstreamError>,
     ) -> Result<(), UpstreamError> {
-        self.port.close();
+        self.port.close_all();
         Ok(())
     }
 }
