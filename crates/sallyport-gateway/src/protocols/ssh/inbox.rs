@@ -126,6 +126,25 @@ impl<S: Copy + PartialEq, E> Inbox<S, E> {
         Ok(())
     }
 
+    /// Puts an event in that makes the one before it pointless, if that is the last thing in here and
+    /// `is_replaced` says so.
+    ///
+    /// # Errors
+    /// As [`Inbox::put_event`].
+    pub(super) fn put_latest(
+        &self,
+        event: E,
+        is_replaced: impl FnOnce(&E) -> bool,
+    ) -> Result<(), Overrun> {
+        if let Some(Queued::Event(last)) = self.waiting().queue.back_mut()
+            && is_replaced(last)
+        {
+            *last = event;
+            return Ok(());
+        }
+        self.put_event(event)
+    }
+
     /// Nothing more will arrive.
     pub(super) fn close(&self) {
         self.waiting().is_closed = true;
@@ -217,6 +236,19 @@ mod tests {
             inbox.put_event("resize").unwrap();
         }
         assert_eq!(inbox.put_event("resize"), Err(Overrun));
+    }
+
+    #[tokio::test]
+    async fn a_later_size_replaces_the_one_before_it() {
+        let inbox = TestInbox::default();
+        let is_size = |last: &&str| last.starts_with("size");
+        inbox.put_latest("size 1", is_size).unwrap();
+        inbox.put_latest("size 2", is_size).unwrap();
+        inbox.put_content(0, b"x");
+        inbox.put_latest("size 3", is_size).unwrap();
+        assert_eq!(inbox.next().await, Some(Arrival::Event("size 2")));
+        assert!(inbox.next().await.is_some());
+        assert_eq!(inbox.next().await, Some(Arrival::Event("size 3")));
     }
 
     #[tokio::test]

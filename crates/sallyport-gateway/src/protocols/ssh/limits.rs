@@ -10,6 +10,8 @@ pub(super) const CHANNELS_EVER_MAX: u32 = 65_536;
 pub(super) const IDLE_TARGET_CONNECTIONS_MAX: usize = 4;
 /// How long a target may take for the handshake, for logging in, and for opening a channel, each.
 pub(super) const TARGET_ANSWER_TIME: Duration = Duration::from_secs(15);
+/// How often a target is asked whether it is still there.
+pub(super) const TARGET_PING_EVERY: Duration = Duration::from_secs(30);
 /// Keys a client may offer on one connection, known or not.
 pub(super) const OFFERS_MAX: u32 = 64;
 /// Rounds of prompts on one connection; waiting for an approver does not count.
@@ -20,10 +22,11 @@ pub(super) const REJECTION_TIME: Duration = Duration::from_millis(400);
 pub(super) const LIFE_SIGN_EVERY: Duration = Duration::from_secs(5);
 /// How often a waiting person is told that nothing has changed, in life signs.
 pub(super) const LIFE_SIGNS_PER_LINE: u32 = 3;
-/// How often an idle client is asked whether it is still there, and how often it may not answer.
-pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(30);
-/// See [`KEEPALIVE_EVERY`].
-pub(super) const KEEPALIVES_UNANSWERED_MAX: usize = 3;
+/// How often an idle client is asked whether it is still there: so long after the login grace. Asked
+/// before it is let in, OpenSSH's client prints a complaint at the person's prompt.
+pub(super) const KEEPALIVE_AFTER_GRACE: Duration = Duration::from_secs(15);
+/// How often an idle client may not answer.
+pub(super) const KEEPALIVES_UNANSWERED_MAX: usize = 1;
 /// How long a client that closed its channel waits for what it sent to reach the target.
 pub(super) const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// How long the person is given to hear why the session is over.

@@ -47,13 +47,14 @@ use self::{
     flow::{Valve, ValvedStream, WINDOW_BYTES},
     handshake::Admission,
     limits::{
-        FAREWELL_TIME, KEEPALIVE_EVERY, KEEPALIVES_UNANSWERED_MAX, LEAVING_TIME, REJECTION_TIME,
+        FAREWELL_TIME, KEEPALIVE_AFTER_GRACE, KEEPALIVES_UNANSWERED_MAX, LEAVING_TIME,
+        REJECTION_TIME,
     },
     upstream::Targets,
     visitor::{Job, Visitor, VisitorError},
 };
 use super::{Protocol, ProtocolSetup, ServeError, SetupError};
-use crate::{door::Door, session::Session, stream::ClientStream};
+use crate::{config::Limits, door::Door, session::Session, stream::ClientStream};
 
 /// The protocol's kind, as stored and typed.
 const KIND: &str = "ssh";
@@ -77,14 +78,13 @@ impl Ssh {
             kind: KIND,
             source: Box::new(source),
         })?;
-        let attempts = setup.limits.authentication_attempts_max;
         Ok(Self {
-            config: Arc::new(config(key, usize::try_from(attempts).unwrap_or(usize::MAX))),
+            config: Arc::new(config(key, &setup.limits)),
         })
     }
 }
 
-fn config(key: PrivateKey, attempts_max: usize) -> server::Config {
+fn config(key: PrivateKey, limits: &Limits) -> server::Config {
     server::Config {
         server_id: SshId::Standard("SSH-2.0-Sallyport".into()),
         methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive][..]),
@@ -97,10 +97,11 @@ fn config(key: PrivateKey, attempts_max: usize) -> server::Config {
         channel_buffer_size: 4,
         event_buffer_size: 16,
         preferred: algorithms::towards_clients(),
-        max_auth_attempts: attempts_max,
+        max_auth_attempts: usize::try_from(limits.authentication_attempts_max)
+            .unwrap_or(usize::MAX),
         // The login grace and the session's own limits end connections.
         inactivity_timeout: None,
-        keepalive_interval: Some(KEEPALIVE_EVERY),
+        keepalive_interval: Some(limits.login_grace().saturating_add(KEEPALIVE_AFTER_GRACE)),
         keepalive_max: KEEPALIVES_UNANSWERED_MAX,
         nodelay: true,
         ..server::Config::default()

@@ -275,6 +275,7 @@ impl LiveChannel {
             up = self.up() => up,
             down = self.down(&mut exit, asked_for_pty) => down,
             () = self.abandoned() => Err(Stop::ClientGone),
+            () = self.target.dead() => Err(Stop::TargetGone),
         };
         drop(self.transfer);
         let outcome = match (&result, &exit) {

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    config::Limits,
     control::OpenAnswer,
     recorder::{RecorderError, RecordingFile, RecordingStore},
     sealing::CREDENTIAL_INFO,
@@ -60,6 +59,15 @@ impl client::Handler for AnyHost {
     ) -> Result<bool, russh::Error> {
         Ok(true)
     }
+}
+
+/// Asked whether it is still there before it is let in, OpenSSH's client complains at the prompt.
+#[test]
+fn nobody_is_asked_for_a_sign_of_life_before_the_login_grace_is_over() {
+    let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
+    let limits = Limits::default();
+    let asked_after = config(key, &limits).keepalive_interval.unwrap();
+    assert!(asked_after > limits.login_grace());
 }
 
 /// RE-12, K2: nothing goes on unrecorded, and the person is told.

@@ -28,7 +28,7 @@ use super::{
     credential::{self, LoginError},
     flow::{CONGESTED_BYTES, CROWDED_BYTES, Valve, ValvedStream, WINDOW_BYTES},
     inbox::{Arrival, Inbox, Overrun},
-    limits::{IDLE_TARGET_CONNECTIONS_MAX, TARGET_ANSWER_TIME},
+    limits::{IDLE_TARGET_CONNECTIONS_MAX, TARGET_ANSWER_TIME, TARGET_PING_EVERY},
 };
 use crate::{control::ControlError, dial::DialError, session::Session};
 
@@ -208,6 +208,21 @@ impl TargetChannel {
         // The task has dealt with what it took before: there may be room again.
         self.connection.port.relieve();
         self.inbox.next().await
+    }
+
+    /// Resolves when the target no longer answers.
+    pub(super) async fn dead(&self) {
+        loop {
+            tokio::time::sleep(TARGET_PING_EVERY).await;
+            let ping = timeout(TARGET_ANSWER_TIME, self.connection.handle.send_ping());
+            match ping.await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                // What is held back is not read, its answer to a ping neither.
+                Err(_) if self.connection.port.is_full() => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Whether the connection broke, not only the channel.
@@ -396,7 +411,8 @@ fn config(accepted: &[PublicKey]) -> client::Config {
         channel_buffer_size: 4,
         preferred: algorithms::towards_target(accepted),
         inactivity_timeout: None,
-        // A connection that is held back is not read, and would look dead.
+        // A connection that is held back is not read, and would look dead; `TargetChannel::dead`
+        // knows the difference.
         keepalive_interval: None,
         ..client::Config::default()
     }

@@ -518,7 +518,16 @@ impl server::Handler for Visitor {
             width_pixels,
             height_pixels,
         };
-        self.put(channel, ClientEvent::Resize(size))
+        match self.channels.get(&channel) {
+            // Somebody who drags a window's corner sends hundreds; only the last one matters.
+            Some(open) => open
+                .inbox
+                .put_latest(ClientEvent::Resize(size), |last| {
+                    matches!(last, ClientEvent::Resize(_))
+                })
+                .map_err(VisitorError::Overrun),
+            None => Ok(()),
+        }
     }
 
     async fn signal(
