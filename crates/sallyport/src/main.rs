@@ -16,6 +16,7 @@ mod export;
 mod failure;
 mod files;
 mod logging;
+mod offline;
 mod output;
 mod player;
 mod profile;

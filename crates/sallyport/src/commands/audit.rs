@@ -7,20 +7,17 @@ use std::{
 
 use clap::Subcommand;
 use sallyport_api::rest::audit::{CheckpointView, Entries, EntriesQuery};
-use sallyport_evidence::log::{
-    checkpoint::{Checkpoint, VerifierKey},
-    export::ExportWriter,
-    verify::{Fault, verify},
-};
+use sallyport_evidence::log::{checkpoint::Checkpoint, export::ExportWriter};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
     client::{Client, NOTHING},
     context::Context,
-    export::{ExportFolder, ExportedFolder},
+    export::ExportFolder,
     failure::{Exit, Failure, chain},
     files::{self, Readers},
+    offline::{keep_key, log_key, parse_key, saved_checkpoint, verify_log},
     output::{Format, json_text},
 };
 
@@ -28,8 +25,6 @@ use crate::{
 const PAGE_ENTRIES: u32 = 1_000;
 /// Between two looks for new entries.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Name of the profile's copy of the log's public key.
-const KEY_FILE: &str = "log.vkey";
 
 /// The audit log: read it, export it, verify an export offline
 #[derive(Debug, clap::Args)]
@@ -292,86 +287,18 @@ fn unverified(what: &str) -> Failure {
     )
 }
 
-/// Keeps the log's key the first time it is seen; a change afterwards is an alarm.
-fn keep_key(context: &Context, verifier_key: &str) -> Result<(), Failure> {
-    let path = context.profile.file(KEY_FILE);
-    match files::read_text_if_any(&path)? {
-        None => files::write(&path, verifier_key.as_bytes(), Readers::Everybody),
-        Some(kept) if kept.trim() == verifier_key => Ok(()),
-        Some(_) => Err(Failure::new(
-            Exit::Unverified,
-            format!(
-                "the server's log has another key than the one kept in `{}`",
-                path.display()
-            ),
-            "tell your security team; if the log was begun anew on purpose, remove that file",
-        )),
-    }
-}
-
-fn parse_key(text: &str) -> Result<VerifierKey, Failure> {
-    VerifierKey::parse(text.trim()).map_err(|error| {
-        Failure::failed(
-            chain(&error),
-            "give the key as `sallyport audit key` prints it",
-        )
-    })
-}
-
 fn verify_export(
     context: &Context,
     dir: &Path,
     key: Option<String>,
     saved: Option<&Path>,
 ) -> Result<(), Failure> {
-    let key = match key {
-        Some(text) if text.contains('+') => text,
-        Some(path) => files::read_text(Path::new(&path))?,
-        None => {
-            let path = context.profile.file(KEY_FILE);
-            files::read_text_if_any(&path)?.ok_or_else(|| {
-                Failure::usage(
-                    "this profile keeps no key of the log",
-                    "pass `--key KEY`, as `sallyport audit key` prints it",
-                )
-            })?
-        }
-    };
-    let key = parse_key(&key)?;
+    let key = log_key(context, key.as_deref())?;
     let saved = match saved {
+        Some(path) => Some(saved_checkpoint(path, &key)?),
         None => None,
-        Some(path) => {
-            let text = files::read_text(path)?;
-            let opened = Checkpoint::open(text.as_bytes(), &key).map_err(|error| {
-                Failure::failed(
-                    format!(
-                        "read the saved checkpoint `{}`: {}",
-                        path.display(),
-                        chain(&error)
-                    ),
-                    "pass one that `sallyport audit checkpoint` wrote for this log",
-                )
-            })?;
-            Some(opened.checkpoint)
-        }
     };
-    if !dir.is_dir() {
-        return Err(Failure::failed(
-            format!("`{}` is no folder", dir.display()),
-            "name the folder that `sallyport audit export` wrote",
-        ));
-    }
-    let verified = verify(&ExportedFolder::new(dir), &key, saved.as_ref()).map_err(|fault| {
-        let what = format!("{}: {} ({})", fault.place(), chain(&fault), fault.code());
-        match fault {
-            Fault::Unreadable { .. } => Failure::failed(what, "check the folder's permissions"),
-            _ => Failure::new(
-                Exit::Unverified,
-                what,
-                "keep both the export and the store as they are, and tell your security team",
-            ),
-        }
-    })?;
+    let verified = verify_log(dir, &key, saved.as_ref())?;
     for name in &verified.uncovered {
         context.output.note(&format!(
             "`{name}` is no part of the export; nothing vouches for it"

@@ -1,12 +1,16 @@
 //! `sallyport recording …`.
 
-use std::{io::IsTerminal as _, path::PathBuf};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+};
 
 use clap::{Subcommand, ValueEnum};
 use sallyport_api::rest::{
     recording::{ContentQuery, RecordingView, VerificationView},
     session::SessionView,
 };
+use sallyport_evidence::recording::Completeness;
 use serde_json::json;
 
 use crate::{
@@ -15,6 +19,7 @@ use crate::{
     context::Context,
     failure::{Exit, Failure},
     files::{Draft, Readers},
+    offline::{log_key, verify_log, verify_recording},
     output::{Column, json_text, minute, size, write_bytes, write_out},
     player::{self, Pace},
 };
@@ -72,11 +77,23 @@ enum Verb {
         file: Option<PathBuf>,
     },
     /// Check a recording against what the audit log anchors; exit code 5 when it does not hold
-    Verify {
-        /// Recording or session, as lists print them
-        #[arg(value_name = "RECORDING")]
-        id: String,
-    },
+    Verify(Verify),
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// Recording or session, as lists print them; the server checks
+    #[arg(value_name = "RECORDING", required_unless_present = "file")]
+    id: Option<String>,
+    /// Check this file here, offline: `recording export --format container` wrote it
+    #[arg(long, value_name = "FILE", conflicts_with = "id", requires = "log")]
+    file: Option<PathBuf>,
+    /// Folder with the log that anchors it, as `audit export` wrote it
+    #[arg(long, value_name = "DIR", requires = "file")]
+    log: Option<PathBuf>,
+    /// The log's public key, or the file that holds it; the one this profile keeps when left out
+    #[arg(long, value_name = "KEY|FILE", requires = "file")]
+    key: Option<String>,
 }
 
 /// What a recording can be written as.
@@ -116,6 +133,15 @@ fn speed(text: &str) -> Result<f64, String> {
 impl Recording {
     /// Calls `/v1/recordings`.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
+        if let Verb::Verify(Verify {
+            file: Some(file),
+            log: Some(log),
+            key,
+            ..
+        }) = &self.verb
+        {
+            return verify_offline(context, file, log, key.as_deref());
+        }
         let client = context.client()?;
         match self.verb {
             Verb::List { limit } => {
@@ -146,8 +172,8 @@ impl Recording {
                 let id = recording_id(&client, id).await?;
                 export(context, &client, &id, format, channel, file).await
             }
-            Verb::Verify { id } => {
-                let id = recording_id(&client, id).await?;
+            Verb::Verify(Verify { id, .. }) => {
+                let id = recording_id(&client, id.unwrap_or_default()).await?;
                 verify(context, &client, &id).await
             }
         }
@@ -246,6 +272,39 @@ async fn verify(context: &Context, client: &Client, id: &str) -> Result<(), Fail
             .unwrap_or_else(|| "the recording does not hold".to_owned()),
         "keep the file as it is and tell your security team",
     ))
+}
+
+/// Verifies the log first, then the file against what it anchors.
+fn verify_offline(
+    context: &Context,
+    file: &Path,
+    log: &Path,
+    key: Option<&str>,
+) -> Result<(), Failure> {
+    let key = log_key(context, key)?;
+    let verified = verify_log(log, &key, None)?;
+    let report = verify_recording(file, log)?;
+    let is_complete = report.completeness == Completeness::Complete;
+    context.output.done(
+        &json!({
+            "is_verified": true,
+            "recording": report.header.recording_id,
+            "session": report.header.session_id,
+            "chunks": report.chunks,
+            "anchored_chunks": report.anchored_chunks,
+            "is_complete": is_complete,
+            "chain": report.chain.to_string(),
+            "log_entries": verified.checkpoint.size,
+        }),
+        &format!(
+            "verified: {} of {}, {} chunks, {} of them anchored, {}",
+            report.header.recording_id,
+            report.header.session_id,
+            report.chunks,
+            report.anchored_chunks,
+            if is_complete { "complete" } else { "cut off" }
+        ),
+    )
 }
 
 const COLUMNS: [Column<RecordingView>; 5] = [

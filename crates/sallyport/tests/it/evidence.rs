@@ -63,7 +63,8 @@ fn a_changed_export_is_reported_with_its_place() {
     assert!(rolled_back.stderr.contains("rollback"), "{rolled_back:?}");
 }
 
-/// RE-11: a recording that was touched on disk is reported, and says where.
+/// RE-11: a recording that was touched is reported, by the node and by somebody who has only the file,
+/// the exported log and its public key.
 #[test]
 fn a_damaged_recording_is_reported() {
     let world = World::new();
@@ -76,6 +77,43 @@ fn a_damaged_recording_is_reported() {
         Some(world.carol.attempt(&["recording", "verify", id])).filter(|ended| ended.code == 0)
     });
     let recording = session["recording_id"].as_str().unwrap();
+    let container = world.carol.folder.join("recording.bin");
+    let container = container.display().to_string();
+    world.carol.say(&[
+        "recording",
+        "export",
+        id,
+        "--format",
+        "container",
+        "--file",
+        &container,
+    ]);
+    let log = world.verified_export().display().to_string();
+    let key = world.carol.say(&["audit", "key"]);
+    let stranger = crate::person::Person::stranger(&world.node, "auditor");
+    let verify_offline = || {
+        stranger.attempt(&[
+            "recording",
+            "verify",
+            "--file",
+            &container,
+            "--log",
+            &log,
+            "--key",
+            key.trim(),
+        ])
+    };
+    let verdict = verify_offline();
+    assert_eq!(verdict.code, 0, "{verdict:?}");
+    assert!(verdict.stdout.starts_with("verified: "), "{verdict:?}");
+    let whole = fs::read(&container).unwrap();
+    fs::write(&container, &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(verify_offline().code, 5, "a shortened file was verified");
+    let mut touched = whole.clone();
+    touched[whole.len() / 2] ^= 1;
+    fs::write(&container, touched).unwrap();
+    assert_eq!(verify_offline().code, 5, "a touched file was verified");
+
     let file = files_under(&world.node.data())
         .into_iter()
         .find(|path| path.display().to_string().contains(recording))

@@ -195,7 +195,9 @@ impl World {
 
     /// Exports the log with everything that is in it now, and verifies it; returns where it is.
     pub fn verified_export(&self) -> PathBuf {
-        let newest = self.carol.say(&["audit", "tail", "-n", "1", "--output", "json"]);
+        let newest = self
+            .carol
+            .say(&["audit", "tail", "-n", "1", "--output", "json"]);
         let newest: Value = serde_json::from_str(&newest).unwrap();
         eventually("the signed checkpoint covers it", || {
             let checkpoint = self.carol.say(&["audit", "checkpoint"]);
