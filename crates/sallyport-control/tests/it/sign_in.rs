@@ -104,6 +104,27 @@ async fn given_50_enrolments_with_one_code_at_once_then_one_succeeds() {
     }
 }
 
+/// ID-1: so does the code of somebody who exists, where no second check stands behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn given_50_enrolments_of_one_person_at_once_then_one_succeeds() {
+    for home in Home::both() {
+        let node = node_on(&home).await;
+        let owner = node.owner().await;
+        let alice = json!({ "name": "alice" });
+        let created = node.ok(&owner, "POST", "/v1/people", Some(alice)).await;
+        let enrol = json!({ "code": created["code"], "password": PASSWORD });
+        let succeeded = at_once(&node, 50, "/v1/enrol", enrol).await;
+        assert_eq!(succeeded, 1, "{}", home.kind());
+        let used = "SELECT count(*) FROM audit_entry WHERE entry LIKE '%enrolment.used%'";
+        assert_eq!(
+            home.count(used).await,
+            2,
+            "{}: hers and the owner's",
+            home.kind()
+        );
+    }
+}
+
 /// ID-1
 #[tokio::test]
 async fn given_an_enrolment_code_then_it_ends_after_a_day_and_when_a_new_one_is_issued() {

@@ -98,3 +98,43 @@ pub(in crate::authn) async fn delete_enrolment_codes(
     }
     .map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use sallyport_core::event::{Actor, Event, EventName, Events};
+
+    use super::*;
+    use crate::kernel::{
+        clock::SystemClock,
+        database::{Database, StoreLocation},
+    };
+
+    /// ID-1: whoever read the code before it was used still cannot use it again.
+    #[tokio::test]
+    async fn given_a_code_when_consumed_again_or_at_its_end_then_it_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let location = StoreLocation::Sqlite(home.path().join("test.db"));
+        let db = Database::open(&location, Arc::new(SystemClock::default()))
+            .await
+            .unwrap();
+        let (issued, end) = (
+            Timestamp::EPOCH,
+            Timestamp::EPOCH.plus(Duration::from_secs(60)),
+        );
+        let mut tx = db.begin(Actor::System).await.unwrap();
+        put_enrolment_code(&mut tx, vec![1], &CodeOwner::FirstOwner, end)
+            .await
+            .unwrap();
+        tx.commit(Events::one(Event::new(EventName::EnrolmentIssued, "-")))
+            .await
+            .unwrap();
+
+        let mut tx = db.begin(Actor::System).await.unwrap();
+        assert!(!consume_enrolment_code(&mut tx, &[1], end).await.unwrap());
+        assert!(!consume_enrolment_code(&mut tx, &[2], issued).await.unwrap());
+        assert!(consume_enrolment_code(&mut tx, &[1], issued).await.unwrap());
+        assert!(!consume_enrolment_code(&mut tx, &[1], issued).await.unwrap());
+    }
+}
