@@ -335,3 +335,55 @@ async fn a_person_is_told_when_the_control_plane_is_away() {
         "{ran:?}"
     );
 }
+
+/// F2: a client that insists on something weak does not get in at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_weak_is_agreed_on() {
+    let world = World::new().await;
+    for option in [
+        "KexAlgorithms=diffie-hellman-group14-sha256",
+        "KexAlgorithms=ecdh-sha2-nistp256",
+        "Ciphers=aes128-ctr",
+        "Ciphers=aes256-cbc",
+        "HostKeyAlgorithms=rsa-sha2-512",
+        "HostKeyAlgorithms=ecdsa-sha2-nistp256",
+    ] {
+        let ran = output(&mut world.ssh(&["-o", option], &["true"])).await;
+        assert_eq!(ran.status.code(), Some(255), "{option}");
+        assert!(
+            text(&ran.stderr).contains("no matching"),
+            "{option}: {ran:?}"
+        );
+    }
+    for option in [
+        "KexAlgorithms=curve25519-sha256",
+        "Ciphers=aes256-gcm@openssh.com",
+        "Ciphers=aes128-gcm@openssh.com",
+        "Ciphers=chacha20-poly1305@openssh.com",
+    ] {
+        let ran = output(&mut world.ssh(&["-o", option], &["true"])).await;
+        assert!(ran.status.success(), "{option}: {ran:?}");
+    }
+}
+
+/// F3: what is no SSH at all ends its own connection and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_ends_its_own_connection_and_no_other() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let world = World::new().await;
+    for garbage in [
+        vec![0xff; 1024 * 1024],
+        b"GET / HTTP/1.1\r\n\r\n".repeat(1_000),
+        [&b"SSH-2.0-x\r\n"[..], &[0xff; 70_000]].concat(),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(world.gateway).await.unwrap();
+        // The gateway may hang up before it was sent everything.
+        let _ = stream.write_all(&garbage).await;
+        let mut answered = Vec::new();
+        let ended = within(PATIENCE, stream.read_to_end(&mut answered)).await;
+        assert!(ended.is_err() || answered.starts_with(b"SSH-2.0-Sallyport\r\n"));
+        assert!(!text(&answered).contains(env!("CARGO_PKG_VERSION")));
+    }
+    assert!(world.run(&["true"]).await.status.success());
+}

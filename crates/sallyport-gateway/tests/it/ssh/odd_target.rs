@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use russh::{
@@ -13,9 +14,10 @@ use russh::{
     keys::{Algorithm, PrivateKey, key::safe_rng},
     server::{self, Auth, ChannelOpenHandle, Msg, Response, Session},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 
-use crate::control::{Rules, spawn};
+use super::world::within;
+use crate::control::{PATIENCE, Rules, spawn};
 
 /// What is odd about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) enum Oddity {
     Signals,
     /// Lets somebody in once, as with a certificate that has run out since, and keeps its channels open.
     LetsInOnce,
+    /// Sends until nobody takes any more for two seconds, or [`FLOOD_BYTES_MAX`] are gone.
+    Floods,
     /// Opens channels of its own to the gateway.
     OpensChannels,
     /// Takes the password by keyboard-interactive only.
@@ -34,10 +38,14 @@ pub(crate) enum Oddity {
     AsksTwice,
 }
 
+/// What a flood is given up at.
+pub(crate) const FLOOD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// The target; it lives as long as the test's runtime.
 pub(crate) struct OddTarget {
     address: SocketAddr,
     host_key: String,
+    flooded: watch::Receiver<Option<usize>>,
 }
 
 impl OddTarget {
@@ -53,10 +61,16 @@ impl OddTarget {
             ..server::Config::default()
         });
         let logins = Arc::new(AtomicUsize::new(0));
+        let (floods, flooded) = watch::channel(None);
         spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let logins = Arc::clone(&logins);
-                let side = Side { oddity, logins };
+                let side = Side {
+                    oddity,
+                    logins,
+                    floods: floods.clone(),
+                    channel: None,
+                };
                 if let Ok(running) = server::run_stream(Arc::clone(&config), stream, side).await {
                     spawn(async move {
                         let _ = running.await;
@@ -64,7 +78,17 @@ impl OddTarget {
                 }
             }
         });
-        Self { address, host_key }
+        Self {
+            address,
+            host_key,
+            flooded,
+        }
+    }
+
+    /// Waits until a flood is over. How many bytes were taken of it.
+    pub(crate) async fn flooded(&mut self) -> usize {
+        let flooded = self.flooded.wait_for(Option::is_some);
+        within(PATIENCE, flooded).await.unwrap().unwrap()
     }
 
     /// Makes it the target.
@@ -78,6 +102,8 @@ impl OddTarget {
 struct Side {
     oddity: Oddity,
     logins: Arc<AtomicUsize>,
+    floods: watch::Sender<Option<usize>>,
+    channel: Option<Channel<Msg>>,
 }
 
 impl Side {
@@ -104,7 +130,7 @@ impl server::Handler for Side {
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
         let is_right = user == "root" && password == "correct horse";
         Ok(match self.oddity {
-            Oddity::Signals | Oddity::OpensChannels if is_right => Auth::Accept,
+            Oddity::Signals | Oddity::OpensChannels | Oddity::Floods if is_right => Auth::Accept,
             Oddity::LetsInOnce if is_right && self.logins.fetch_add(1, Ordering::SeqCst) == 0 => {
                 Auth::Accept
             }
@@ -132,10 +158,11 @@ impl server::Handler for Side {
 
     async fn channel_open_session(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
+        self.channel = Some(channel);
         reply.accept().await;
         Ok(())
     }
@@ -149,6 +176,21 @@ impl server::Handler for Side {
         session.channel_success(channel)?;
         match self.oddity {
             Oddity::Signals => {}
+            Oddity::Floods => {
+                let (channel, floods) = (self.channel.take().unwrap(), self.floods.clone());
+                spawn(async move {
+                    let zeros = bytes::Bytes::from(vec![0; 64 * 1024]);
+                    let mut taken = 0;
+                    while taken < FLOOD_BYTES_MAX {
+                        let sending = channel.data_bytes(zeros.clone());
+                        match tokio::time::timeout(Duration::from_secs(2), sending).await {
+                            Ok(Ok(())) => taken += zeros.len(),
+                            Ok(Err(_)) | Err(_) => break,
+                        }
+                    }
+                    floods.send_replace(Some(taken));
+                });
+            }
             Oddity::LetsInOnce => session.data(channel, &b"in"[..])?,
             Oddity::OpensChannels => {
                 let handle = session.handle();

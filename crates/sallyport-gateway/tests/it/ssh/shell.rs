@@ -6,7 +6,7 @@ use std::process::Stdio;
 use sallyport_core::session::{EndReason, OperationKind, OperationOutcome};
 use tokio::io::AsyncWriteExt as _;
 
-use super::world::{World, output, text};
+use super::world::{World, output, text, within};
 use crate::control::PATIENCE;
 
 /// GW-1, GW-11, RE-12
@@ -116,4 +116,33 @@ async fn language_passes_and_other_environment_does_not() {
     )
     .await;
     assert_eq!(text(&ran.stdout), "LC_TIME=de_DE.UTF-8\n", "{ran:?}");
+}
+
+/// F1: keys are exchanged again in the middle of a stream, by the client and by the target, and no
+/// byte is lost or recorded twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_survive_many_key_exchanges_on_both_sides() {
+    let settings = vec!["RekeyLimit 1M".to_owned()];
+    let world = World::with_target(settings, |_| {}).await;
+    let sent: Vec<u8> = (0..8 * 1024 * 1024_u32)
+        .map(|n| (n * 17 % 253) as u8)
+        .collect();
+    let mut ssh = world
+        .ssh(&["-o", "RekeyLimit=1M"], &["cat"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = ssh.stdin.take().unwrap();
+    let writing = async {
+        input.write_all(&sent).await.unwrap();
+        drop(input);
+    };
+    let (ran, ()) = within(PATIENCE, async {
+        tokio::join!(ssh.wait_with_output(), writing)
+    })
+    .await;
+    assert!(ran.unwrap().stdout == sent);
+    let recorded = world.recorded().await;
+    assert!(recorded.input == sent);
+    assert!(recorded.output == sent);
 }

@@ -173,6 +173,20 @@ async fn channels_share_a_connection_when_the_target_lets_nobody_in_any_more() {
     }
 }
 
+/// F8: a target that sends without end to a client that does not read is held back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_floods_a_client_that_does_not_read_is_held_back() {
+    let mut target = OddTarget::start(Oddity::Floods).await;
+    let world = World::with(|rules| target.serve(rules)).await;
+    let client = RawClient::signed_in(&world).await;
+    let channel = client.handle.channel_open_session().await.unwrap();
+    channel.exec(true, "anything").await.unwrap();
+    let taken = target.flooded().await;
+    // The client's window, what waits in the gateway, and the buffers of two sockets.
+    assert!(taken < 32 * 1024 * 1024, "{taken} bytes were taken");
+    drop(channel);
+}
+
 /// F5: a target cannot reach through the gateway for what the client never offered.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_opens_channels_to_us_gets_none() {

@@ -17,10 +17,7 @@ use russh::{
 };
 use sallyport_core::session::{OperationKind, OperationRecord};
 use sallyport_evidence::recording::{ContainerReader, FrameKind, Opener, RecordingKey};
-use sallyport_gateway::{
-    Gateway,
-    config::{GatewayConfig, Limits},
-};
+use sallyport_gateway::{Gateway, config::GatewayConfig};
 use sallyport_testkit::targets::sshd::{SshKeyPair, Sshd, SshdSetup, make_key_pair};
 use tempfile::TempDir;
 use tokio::{process::Command, sync::oneshot};
@@ -45,16 +42,21 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Rules)) -> Self {
-        Self::with_limits(Limits::default(), change).await
+        Self::with_target(Vec::new(), change).await
     }
 
-    pub(crate) async fn with_limits(limits: Limits, change: impl FnOnce(&mut Rules)) -> Self {
+    /// A target with more lines of `sshd_config`.
+    pub(crate) async fn with_target(
+        settings: Vec<String>,
+        change: impl FnOnce(&mut Rules),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let key =
             |name: &str| make_key_pair(&directory.path().join(name), "ed25519", None).unwrap();
         let (person, credential) = (key("person"), key("credential"));
         let sshd = Sshd::start(&SshdSetup {
             authorized_keys: vec![credential.public_key.clone()],
+            settings,
             ..SshdSetup::default()
         })
         .unwrap();
@@ -84,7 +86,6 @@ impl World {
             control.socket().to_owned(),
         );
         config.ssh_listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        config.limits = limits;
         let gateway = Gateway::bind(config, Arc::new(SystemClock), Arc::new(SystemEntropy))
             .await
             .unwrap();
