@@ -178,6 +178,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_reference_names_every_command() {
+        let reference = include_str!("../../../docs/cli.md");
+        for noun in Cli::command().get_subcommands() {
+            let name = noun.get_name();
+            assert!(reference.contains(&format!("`{name}")), "no `{name}`");
+            for verb in noun.get_subcommands() {
+                let verb = verb.get_name();
+                let is_named = reference
+                    .lines()
+                    .any(|line| line.contains(&format!("`{name} ")) && line.contains(verb));
+                assert!(is_named, "no `{name} {verb}`");
+            }
+        }
+    }
+
     /// Secrets on a command line can be read by every process of the machine.
     #[test]
     fn no_argument_takes_a_secret() {

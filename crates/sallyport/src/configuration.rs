@@ -5,7 +5,10 @@
 //!
 //! INVARIANT: an unknown key is refused, with its name and place.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use sallyport_control::config::ControlConfig;
 use sallyport_gateway::config::GatewayConfig;
@@ -99,6 +102,25 @@ impl Configuration {
         })
     }
 
+    /// Refuses what is for trying out only: a vault that opens itself with a key beside the data, which
+    /// whoever copies the data has as well.
+    pub fn check_for_production(&self) -> Result<(), Failure> {
+        let data = &self.control.store.data_directory;
+        match &self.control.vault.key_file {
+            Some(key_file) if resolved(key_file).starts_with(resolved(data)) => {
+                Err(Failure::failed(
+                    format!(
+                        "setting `control.vault.key_file` is `{}`, beside the data that it opens",
+                        key_file.display()
+                    ),
+                    "keep the key on another disk or in a credential store, or leave it out and unseal \
+                     with shares; `sallyport dev` is for trying things out",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Settings of the control plane.
     pub const fn control(&self) -> &ControlConfig {
         &self.control
@@ -112,6 +134,17 @@ impl Configuration {
     /// Where the gateway serves metrics and health.
     pub const fn gateway_health(&self) -> SocketAddr {
         self.gateway_health
+    }
+}
+
+/// A path without links, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(whole), _, _) => whole,
+        (Err(_), Some(folder), Some(name)) if !folder.as_os_str().is_empty() => {
+            resolved(folder).join(name)
+        }
+        (Err(_), _, _) => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
     }
 }
 
@@ -148,6 +181,31 @@ mod tests {
             let problem = Configuration::parse(text).unwrap_err();
             assert!(problem.contains(key), "{text}: {problem}");
         }
+    }
+
+    /// VA-1
+    #[test]
+    fn given_an_unseal_key_beside_the_data_then_it_is_for_trying_out_only() {
+        let home = tempfile::tempdir().unwrap();
+        let data = home.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        std::os::unix::fs::symlink(&data, home.path().join("link")).unwrap();
+        let check = |key_file: PathBuf| {
+            let text = format!(
+                "[control.store]\ndata_directory = {:?}\n[control.vault]\nkey_file = {key_file:?}\n",
+                data
+            );
+            Configuration::parse(&text).unwrap().check_for_production()
+        };
+        assert!(check(data.join("vault.key")).is_err());
+        assert!(check(home.path().join("link/vault.key")).is_err());
+        assert!(check(home.path().join("elsewhere/vault.key")).is_ok());
+        assert!(
+            Configuration::parse("")
+                .unwrap()
+                .check_for_production()
+                .is_ok()
+        );
     }
 
     #[test]

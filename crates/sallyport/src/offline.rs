@@ -116,7 +116,12 @@ pub fn verify_log(
         ));
     }
     verify(&ExportedFolder::new(dir), key, saved).map_err(|fault| {
-        let what = format!("{}: {} ({})", fault.place(), chain(&fault), fault.code());
+        let (place, words) = (fault.place(), chain(&fault));
+        let what = if words.contains(&place) {
+            format!("{words} ({})", fault.code())
+        } else {
+            format!("{place}: {words} ({})", fault.code())
+        };
         match fault {
             Fault::Unreadable { .. } => Failure::failed(what, "check the folder's permissions"),
             _ => unverified(what),

@@ -63,7 +63,7 @@ impl Dev {
         let text = self.configuration(&data)?;
         files::write(&config, text.as_bytes(), Readers::Owner)?;
         Configuration::read(&config)?;
-        let supervisor = Supervisor::new(&config, self.log.clone())?;
+        let supervisor = Supervisor::new(&config, self.log.clone())?.for_trying_out();
         let heard = RefCell::new(Heard::default());
         block_on(async {
             let stop = Stop::listen(false)?;

@@ -31,12 +31,19 @@ pub struct RoleFlags {
     /// Started by `server` or `dev`: stop when standard input ends, announce on standard output
     #[arg(long, hide = true)]
     supervised: bool,
+    /// Started by `dev`: accept what is for trying out only
+    #[arg(long, hide = true)]
+    trying_out: bool,
 }
 
 impl RoleFlags {
     fn begin(&self) -> Result<Configuration, Failure> {
         self.log.install()?;
-        Configuration::read(&self.config)
+        let configuration = Configuration::read(&self.config)?;
+        if !self.trying_out {
+            configuration.check_for_production()?;
+        }
+        Ok(configuration)
     }
 }
 

@@ -98,6 +98,7 @@ pub struct Supervisor {
     program: PathBuf,
     config: PathBuf,
     log: LogFlags,
+    is_trying_out: bool,
 }
 
 impl Supervisor {
@@ -109,7 +110,14 @@ impl Supervisor {
             program,
             config: config.to_owned(),
             log,
+            is_trying_out: false,
         })
+    }
+
+    /// Its children accept what is for trying out only.
+    pub fn for_trying_out(mut self) -> Self {
+        self.is_trying_out = true;
+        self
     }
 
     /// Runs both roles until `stop` resolves; `tell` hears what they announce.
@@ -210,6 +218,7 @@ impl Supervisor {
             .arg(&self.config)
             .args(self.log.arguments())
             .arg("--supervised")
+            .args(self.is_trying_out.then_some("--trying-out"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Signals of a terminal reach this process only, which stops the children in order.

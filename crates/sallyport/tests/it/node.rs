@@ -106,7 +106,10 @@ impl Node {
         let key_file = if self.setup.is_sealed {
             String::new()
         } else {
-            format!("key_file = \"{}\"\n", data.join("vault.key").display())
+            format!(
+                "key_file = \"{}\"\n",
+                self.folder.path().join("vault.key").display()
+            )
         };
         format!(
             "gateway_health = \"127.0.0.1:{}\"\n[control.listen]\napi = \"127.0.0.1:{}\"\nhealth = \
