@@ -1,6 +1,6 @@
 //! The main job as control sees it: ask, approve, open, record, end; over its routes and its socket.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use sallyport_api::gateway::{
@@ -590,4 +590,92 @@ async fn given_a_question_then_explain_names_the_policies_and_what_would_change_
     assert_eq!(answer["outcome"], "challenge", "{answer}");
     assert!(!answer["determining"].as_array().unwrap().is_empty());
     assert!(!answer["unmet"].as_array().unwrap().is_empty());
+}
+
+/// AC-6, GW-12
+#[tokio::test]
+async fn given_an_end_that_no_gateway_heard_then_it_is_told_again_until_the_session_is_over() {
+    let mut story = story().await;
+    let opened = story.opened().await;
+    let session_id = story.permit(&opened).terms().session_id.clone();
+    let id = story.gateway.id.clone();
+    story.node.control.live().disconnect_all();
+    assert!(
+        story.gateway.hung_up().await,
+        "a dropped gateway learns of it"
+    );
+
+    let path = format!("/v1/sessions/{session_id}/end");
+    let end = json!({ "reason": "enough" });
+    story.node.ok(&story.bob, "POST", &path, Some(end)).await;
+    let mut back = FakeGateway::connect(&story.node.socket(), id, vec![session_id.clone()]).await;
+    let ended = (session_id.clone(), EndReason::EndedByOperator);
+    assert_eq!(back.welcome.end_now, [ended]);
+
+    let mut away = HashMap::new();
+    broker::oversee::look(&story.node.control, &mut away)
+        .await
+        .unwrap();
+    let push = back.push().await;
+    let Push::EndSession { comment, .. } = push else {
+        panic!("{push:?}")
+    };
+    assert_eq!(comment, "enough");
+}
+
+/// AC-6, RE-12
+#[tokio::test]
+async fn given_a_gateway_that_never_returns_then_its_sessions_are_written_off() {
+    let mut story = story().await;
+    story.opened().await;
+    story.node.control.live().disconnect_all();
+    assert!(story.gateway.hung_up().await);
+    let mut away = HashMap::new();
+    broker::oversee::look(&story.node.control, &mut away)
+        .await
+        .unwrap();
+    assert_eq!(story.entries("session.ended").await.len(), 0);
+    story.node.clock.advance(Duration::from_secs(600));
+    broker::oversee::look(&story.node.control, &mut away)
+        .await
+        .unwrap();
+    let ended = story.entries("session.ended").await;
+    assert_eq!(ended[0]["data"]["reason"], "gateway-stopped");
+}
+
+/// AC-3
+#[tokio::test]
+async fn given_an_approver_who_lost_the_right_then_their_vote_no_longer_counts() {
+    let story = story().await;
+    let target = json!({ "name": "web-1", "protocol": "ssh", "address": "127.0.0.1:22", "sensitivity": "critical" });
+    story
+        .node
+        .ok(&story.owner, "PUT", "/v1/targets/web-1", Some(target))
+        .await;
+    let carol = story
+        .node
+        .person(&story.owner, "carol", &[], &["approver"])
+        .await;
+    let dave = story
+        .node
+        .person(&story.owner, "dave", &[], &["approver"])
+        .await;
+    let ask = json!({ "account": "root", "target": "web-1", "reason": "rotate the certificates" });
+    let request = story
+        .node
+        .ok(&story.alice, "POST", "/v1/requests", Some(ask))
+        .await;
+    let request_id: RequestId = request["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(request["approvals_missing"], 2);
+
+    assert_eq!(story.approve(&story.bob, &request_id).await.0, 200);
+    let reason = json!({ "reason": "compromised" });
+    story
+        .node
+        .ok(&story.owner, "POST", "/v1/people/bob/disable", Some(reason))
+        .await;
+    let (_, after_carol) = story.approve(&carol, &request_id).await;
+    assert_eq!(after_carol["state"], "pending", "bob's vote is void");
+    let (_, after_dave) = story.approve(&dave, &request_id).await;
+    assert_eq!(after_dave["state"], "granted");
 }

@@ -117,6 +117,17 @@ impl FakeGateway {
         }
     }
 
+    /// Whether control hangs up, whatever it still says before.
+    pub async fn hung_up(&mut self) -> bool {
+        loop {
+            self.buffer.clear();
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) | Err(_) => return true,
+                Ok(_) => {}
+            }
+        }
+    }
+
     pub async fn prove_key(&mut self, public_key: &str) -> AuthenticationAnswer {
         let proof = SshKeyProof {
             facts: facts(None),
