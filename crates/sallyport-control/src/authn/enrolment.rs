@@ -279,6 +279,7 @@ async fn enrol_person(
         .and(Event::new(EventName::PasswordSet, &person.id))
         .and(Event::new(EventName::TotpSet, &person.id));
     tx.commit(events).await?;
+    control.doors().proofs.forget_person(&person.id);
     Ok(Some(Enrolled { person, totp_uri }))
 }
 

@@ -111,6 +111,13 @@ impl Proofs {
         self.lock().remove(id);
     }
 
+    /// Forgets every proof of a person, as when a factor of theirs was removed: what was proven with it
+    /// proves nothing any more, on connections that are open too.
+    pub(super) fn forget_person(&self, person_id: &PersonId) {
+        self.lock()
+            .retain(|_, kept| kept.proof.person_id != *person_id);
+    }
+
     /// Forgets what is no longer live.
     pub(super) fn prune(&self, now: Timestamp) {
         self.lock().retain(|_, kept| kept.is_live(now));

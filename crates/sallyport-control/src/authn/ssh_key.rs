@@ -239,6 +239,7 @@ pub(super) async fn remove(control: &Control, caller: &Caller, id: &KeyId) -> Re
         .ok_or(KeyError::NotFound)?;
     store::key::delete_ssh_key(&mut tx, id).await?;
     tx.commit(Events::one(removed(&key))).await?;
+    control.doors().proofs.forget_person(&caller.person.id);
     Ok(())
 }
 

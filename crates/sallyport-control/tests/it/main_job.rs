@@ -679,3 +679,26 @@ async fn given_an_approver_who_lost_the_right_then_their_vote_no_longer_counts()
     let (_, after_dave) = story.approve(&dave, &request_id).await;
     assert_eq!(after_dave["state"], "granted");
 }
+
+/// ID-5: a key that was stolen and removed opens nothing on connections that are open already.
+#[tokio::test]
+async fn given_a_removed_key_then_what_it_proved_before_proves_nothing() {
+    let mut story = story().await;
+    let keys = story
+        .node
+        .ok(&story.alice, "GET", "/v1/self/keys", None)
+        .await;
+    let keys = keys["items"]
+        .as_array()
+        .or(keys.as_array())
+        .unwrap()
+        .clone();
+    let path = format!("/v1/self/keys/{}", keys[0]["id"].as_str().unwrap());
+    assert!(matches!(
+        story.gateway.open(&story.proof).await,
+        Reply::Challenge(_)
+    ));
+    story.node.ok(&story.alice, "DELETE", &path, None).await;
+    let reply = story.gateway.open(&story.proof).await;
+    assert!(matches!(reply, Reply::Failed(_)), "{reply:?}");
+}
