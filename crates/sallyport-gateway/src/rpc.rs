@@ -60,6 +60,8 @@ pub struct RpcSettings {
     pub gateway_id: GatewayId,
     /// Public key that credentials are sealed to.
     pub sealing_key: Vec<u8>,
+    /// Where this gateway takes clients.
+    pub entrances: Vec<api::Entrance>,
     /// How long an answer may take.
     pub call_timeout: Duration,
     /// How long control may be silent.
@@ -178,6 +180,7 @@ impl RpcClient {
             gateway_id: self.settings.gateway_id.clone(),
             sealing_key: self.settings.sealing_key.clone(),
             live_sessions: self.directives.call_roll(),
+            entrances: self.settings.entrances.clone(),
         });
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let frame = FromGateway { id, call: hello };

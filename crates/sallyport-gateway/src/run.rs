@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use sallyport_api::gateway::Entrance;
 use sallyport_core::{
     entropy::Entropy,
     id::{GatewayId, ParseIdError},
@@ -31,7 +32,7 @@ use crate::{
     live::LiveSessions,
     node::Node,
     outbox::{Carrier, outbox},
-    protocols::{self, ProtocolSetup, SetupError},
+    protocols::{self, Protocol, ProtocolSetup, SetupError},
     recorder::{RecorderError, RecordingDirectory},
     rpc::{RpcClient, RpcSettings},
     sealing::{SealingKey, UnsealError},
@@ -155,10 +156,12 @@ impl Gateway {
 
         let live = Arc::new(LiveSessions::new(config.limits.connections_max));
         let directives = Arc::new(Directives::new(Arc::clone(&live), READ_BUNDLE));
+        let doorways = bind_sockets(&config).await?;
         let settings = RpcSettings {
             socket: config.control_socket.clone(),
             gateway_id: gateway_id.clone(),
             sealing_key: sealing_key.public().to_vec(),
+            entrances: doorways.iter().map(Doorway::entrance).collect(),
             call_timeout: config.limits.call_timeout(),
             silence: config.limits.control_silence(),
         };
@@ -187,7 +190,11 @@ impl Gateway {
             sealing_key,
             tasks: Tasks::default(),
         });
-        let (listeners, addresses) = listen(&config, &node).await?;
+        let addresses = doorways
+            .iter()
+            .map(|doorway| (doorway.kind.clone(), doorway.address))
+            .collect();
+        let listeners = listen(doorways, &node);
         Ok(Self {
             node,
             client,
@@ -256,21 +263,31 @@ const READ_BUNDLE: ReadBundle = |text| match sallyport_policy::Bundle::from_text
     Err(error) => Err(Box::new(error)),
 };
 
-async fn listen(
-    config: &GatewayConfig,
-    node: &Arc<Node>,
-) -> Result<(Vec<Listener>, Vec<(String, SocketAddr)>), GatewayError> {
+/// A protocol with the socket its clients come to; nobody is accepted yet.
+struct Doorway {
+    protocol: Arc<dyn Protocol>,
+    kind: String,
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Doorway {
+    /// As control tells it to people who sign in.
+    fn entrance(&self) -> Entrance {
+        Entrance {
+            protocol: self.kind.clone(),
+            port: self.address.port(),
+            identities: self.protocol.identities(),
+        }
+    }
+}
+
+async fn bind_sockets(config: &GatewayConfig) -> Result<Vec<Doorway>, GatewayError> {
     let setup = ProtocolSetup {
         data_directory: config.data_directory.clone(),
         limits: config.limits.clone(),
     };
-    let limits = &config.limits;
-    let counts = Arc::new(Counts::new(
-        limits.connections_max,
-        limits.unauthenticated_per_source_max,
-        node.clock.now(),
-    ));
-    let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+    let mut doorways = Vec::new();
     for protocol in protocols::all(&setup).map_err(GatewayError::Protocol)? {
         let kind = protocol.describe().kind;
         let address = config.ssh_listen;
@@ -281,16 +298,31 @@ async fn listen(
         };
         let socket = TcpListener::bind(address).await.map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
-        addresses.push((kind, address));
-        let (node, counts) = (Arc::clone(node), Arc::clone(&counts));
-        listeners.push(Listener {
-            socket,
+        doorways.push(Doorway {
             protocol,
-            node,
-            counts,
+            kind,
+            socket,
+            address,
         });
     }
-    Ok((listeners, addresses))
+    Ok(doorways)
+}
+
+fn listen(doorways: Vec<Doorway>, node: &Arc<Node>) -> Vec<Listener> {
+    let counts = Arc::new(Counts::new(
+        node.limits.connections_max,
+        node.limits.unauthenticated_per_source_max,
+        node.clock.now(),
+    ));
+    doorways
+        .into_iter()
+        .map(|doorway| Listener {
+            socket: doorway.socket,
+            protocol: doorway.protocol,
+            node: Arc::clone(node),
+            counts: Arc::clone(&counts),
+        })
+        .collect()
 }
 
 async fn sweep(node: Arc<Node>, stop: CancellationToken) {

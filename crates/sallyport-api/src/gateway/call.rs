@@ -28,6 +28,20 @@ pub struct GatewayHello {
     pub sealing_key: Vec<u8>,
     /// Sessions still alive at the gateway, as after a restart of control.
     pub live_sessions: Vec<SessionId>,
+    /// Where it takes clients.
+    pub entrances: Vec<Entrance>,
+}
+
+/// Where a gateway takes clients of one protocol, and how they recognise it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entrance {
+    /// Protocol kind: `ssh`.
+    pub protocol: String,
+    /// TCP port.
+    pub port: u16,
+    /// Identities it shows, in the protocol's own text form (`ssh-ed25519 AAAA…`).
+    pub identities: Vec<String>,
 }
 
 /// Control's answer to [`GatewayHello`].

@@ -16,7 +16,7 @@ use sallyport_core::{
 use utoipa_axum::routes;
 
 use super::{
-    enrolment,
+    enrolment, known_hosts,
     sign_in::{self},
     ssh_key,
     store::{self, key::SshKey, token::ApiToken},
@@ -88,7 +88,7 @@ async fn sign_in(
         expires_at: signed_in.expires_at,
         person: directory::view_of(&signed_in.person, true),
         ssh_certificate: signed_in.ssh_certificate,
-        known_hosts: Vec::new(),
+        known_hosts: known_hosts::known_hosts(&control),
     }))
 }
 

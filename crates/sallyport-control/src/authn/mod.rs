@@ -15,6 +15,7 @@ mod enrolment;
 mod factor;
 mod gateway;
 pub mod jobs;
+mod known_hosts;
 mod password;
 mod proof;
 mod sign_in;

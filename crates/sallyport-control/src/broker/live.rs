@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use sallyport_api::gateway::{FromControl, Push};
+use sallyport_api::gateway::{Entrance, FromControl, Push};
 use sallyport_core::{
     id::{GatewayId, SessionId},
     session::EndReason,
@@ -26,6 +26,7 @@ pub(super) const QUEUE_FRAMES: usize = 4_096;
 pub(super) struct Connected {
     pub(super) connection: u64,
     pub(super) sealing_key: Vec<u8>,
+    pub(super) entrances: Vec<Entrance>,
     pub(super) queue: mpsc::Sender<FromControl>,
     /// Cancelled when this connection is no longer the one to speak through; its task then hangs up.
     pub(super) gone: CancellationToken,
@@ -67,6 +68,16 @@ impl Live {
         self.lock()
             .get(gateway_id)
             .map(|gateway| gateway.sealing_key.clone())
+    }
+
+    /// Where the gateways that are connected take clients of `protocol`, and how they are recognised.
+    pub fn entrances(&self, protocol: &str) -> Vec<Entrance> {
+        self.lock()
+            .values()
+            .flat_map(|gateway| &gateway.entrances)
+            .filter(|entrance| entrance.protocol == protocol)
+            .cloned()
+            .collect()
     }
 
     /// Tells one gateway to end a session. A gateway that is away learns of it when it is back: its

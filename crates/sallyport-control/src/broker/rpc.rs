@@ -157,6 +157,7 @@ async fn serve_gateway(control: &Control, mut stream: UnixStream) -> Result<(), 
     let connected = Connected {
         connection,
         sealing_key: hello.sealing_key.clone(),
+        entrances: hello.entrances.clone(),
         queue: queue.clone(),
         gone: gone.clone(),
     };

@@ -25,6 +25,10 @@ impl Protocol for Letters {
         }
     }
 
+    fn identities(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn serve(&self, mut stream: ClientStream, door: Door) -> Result<(), ServeError> {
         let failed = |source: io::Error| ServeError {
             kind: "letters",

@@ -57,6 +57,10 @@ pub trait Protocol: Send + Sync {
     /// What it is and which operations it reports to policy.
     fn describe(&self) -> Descriptor;
 
+    /// By what clients recognise this gateway, in the protocol's own text form; pinned by those who
+    /// sign in first.
+    fn identities(&self) -> Vec<String>;
+
     /// Serves one connection until it is over. The stream is cut, and reads and writes of it fail,
     /// once the login grace is over, the session has ended and its notice had its time, the gateway
     /// stops, or this future is dropped.

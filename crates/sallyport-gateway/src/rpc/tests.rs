@@ -67,6 +67,7 @@ impl Control {
                 gateway_id: GatewayId::new(START, [0; 10]),
                 sealing_key: Vec::new(),
                 live_sessions: Vec::new(),
+                entrances: Vec::new(),
             },
             calls: VecDeque::new(),
         };
@@ -125,6 +126,7 @@ fn client(harness: &Harness, socket: PathBuf, silence: Duration) -> Arc<RpcClien
         socket,
         gateway_id: harness.node.gateway_id.clone(),
         sealing_key: vec![1; 32],
+        entrances: Vec::new(),
         call_timeout: PATIENCE,
         silence,
     };

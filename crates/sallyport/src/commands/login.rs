@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use sallyport_api::rest::sign_in::{SignIn, SignedIn};
+use sallyport_evidence::recording::escape_controls;
 use serde::Serialize;
 
 use crate::{
@@ -162,7 +163,12 @@ fn keep_ssh(
     }
     if !signed_in.known_hosts.is_empty() {
         let known_hosts = context.profile.file("known_hosts");
-        let lines = format!("{}\n", signed_in.known_hosts.join("\n"));
+        // One line each, whatever the server sent: a line more would pin something else.
+        let lines: String = signed_in
+            .known_hosts
+            .iter()
+            .map(|line| format!("{}\n", escape_controls(line)))
+            .collect();
         files::write(&known_hosts, lines.as_bytes(), Readers::Everybody)?;
         let config = context.profile.file("ssh_config");
         let text = ssh_config(host, &signed_in.known_hosts, &known_hosts, public_key);

@@ -222,7 +222,23 @@ fn a_certificate_from_login_is_a_second_factor_at_the_gateway() {
         .sign_in(&["--ssh-key", &key.display().to_string()]);
     let certificate = written["ssh_certificate"].as_str().unwrap();
     assert_eq!(certificate, format!("{}-cert.pub", key.display()));
+    // What was written is all that a stock client needs, and it believes no key on first sight.
+    let config = written["ssh_config"].as_str().unwrap();
     world.grant("root@db-1", "1h");
+    let output = std::process::Command::new("ssh")
+        .args([
+            "-F",
+            config,
+            "-o",
+            "BatchMode=yes",
+            "root@db-1@127.0.0.1",
+            "id -un",
+        ])
+        .env_remove("SSH_AUTH_SOCK")
+        .env("HOME", &world.alice.folder)
+        .output()
+        .unwrap();
+    assert_eq!(said(&output.stdout), "root\n", "{}", said(&output.stderr));
 
     let ssh = crate::ssh::Ssh::new(&world.node, &world.alice, &key);
     let output = ssh.run("root@db-1", "id -un");

@@ -47,6 +47,7 @@ impl FakeGateway {
             gateway_id: id.clone(),
             sealing_key: public.0,
             live_sessions,
+            entrances: Vec::new(),
         };
         let mut gateway = Self {
             id,

@@ -65,6 +65,8 @@ const JOBS_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Ssh {
     config: Arc<server::Config>,
+    /// The host key's public half, OpenSSH one-line form.
+    identity: String,
 }
 
 impl Ssh {
@@ -78,8 +80,16 @@ impl Ssh {
             kind: KIND,
             source: Box::new(source),
         })?;
+        let identity = key
+            .public_key()
+            .to_openssh()
+            .map_err(|source| SetupError {
+                kind: KIND,
+                source: Box::new(source),
+            })?;
         Ok(Self {
             config: Arc::new(config(key, &setup.limits)),
+            identity,
         })
     }
 }
@@ -152,6 +162,10 @@ impl Protocol for Ssh {
             ],
             secrets_needed: vec!["password".to_owned(), "private_key".to_owned()],
         }
+    }
+
+    fn identities(&self) -> Vec<String> {
+        vec![self.identity.clone()]
     }
 
     async fn serve(&self, stream: ClientStream, door: Door) -> Result<(), ServeError> {
