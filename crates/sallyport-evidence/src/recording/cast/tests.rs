@@ -70,7 +70,7 @@ fn sample() -> Vec<(u64, u32, FrameKind<'static>)> {
 fn given_a_terminal_channel_when_exported_as_v3_then_times_are_intervals() {
     let cast = export(CastVersion::V3, CastInput::Included, &sample()).unwrap();
     expect_test::expect![[r#"
-        {"command":"top","term":{"cols":80,"rows":24,"type":"xterm"},"timestamp":1795000001,"title":"ses_1","version":3}
+        {"version":3,"term":{"cols":80,"rows":24,"type":"xterm"},"timestamp":1795000001,"title":"ses_1","command":"top"}
         [1.000000, "o", "caf"]
         [0.250000, "r", "100x1"]
         [0.250000, "o", "é \u001b[1m�"]
@@ -86,7 +86,7 @@ fn given_a_terminal_channel_when_exported_as_v3_then_times_are_intervals() {
 fn given_a_terminal_channel_when_exported_as_v2_then_times_count_from_its_opening() {
     let cast = export(CastVersion::V2, CastInput::Omitted, &sample()).unwrap();
     expect_test::expect![[r#"
-        {"command":"top","env":{"TERM":"xterm"},"height":24,"timestamp":1795000001,"title":"ses_1","version":2,"width":80}
+        {"version":2,"width":80,"height":24,"timestamp":1795000001,"title":"ses_1","env":{"TERM":"xterm"},"command":"top"}
         [1.000000, "o", "caf"]
         [1.250000, "r", "100x1"]
         [1.500000, "o", "é \u001b[1m�"]
