@@ -80,13 +80,10 @@ impl Ssh {
             kind: KIND,
             source: Box::new(source),
         })?;
-        let identity = key
-            .public_key()
-            .to_openssh()
-            .map_err(|source| SetupError {
-                kind: KIND,
-                source: Box::new(source),
-            })?;
+        let identity = key.public_key().to_openssh().map_err(|source| SetupError {
+            kind: KIND,
+            source: Box::new(source),
+        })?;
         Ok(Self {
             config: Arc::new(config(key, &setup.limits)),
             identity,
