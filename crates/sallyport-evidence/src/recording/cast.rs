@@ -14,6 +14,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
+use super::emulator::shown_size;
 use super::escape::escape_controls;
 use super::frame::{Direction, Frame, FrameKind, Pty, SESSION_CHANNEL};
 use super::header::Header;
@@ -143,8 +144,7 @@ impl<W: Write> CastWriter<W> {
     }
 
     fn write_header(&mut self, pty: Pty<'_>, command: Option<&str>) -> Result<(), CastError> {
-        // A player refuses a terminal without extent, a client may ask for one.
-        let (columns, rows) = (pty.columns.max(1), pty.rows.max(1));
+        let (columns, rows) = shown_size(pty.columns, pty.rows);
         let opened_at_ms = self
             .started_at_ms
             .saturating_add(self.opened_at_us.unwrap_or_default() / 1000);
@@ -180,7 +180,8 @@ impl<W: Write> CastWriter<W> {
                 self.write_event(at_us, "i", &text)
             }
             FrameKind::Resized { columns, rows } => {
-                self.write_event(at_us, "r", &format!("{}x{}", columns.max(1), rows.max(1)))
+                let (columns, rows) = shown_size(columns, rows);
+                self.write_event(at_us, "r", &format!("{columns}x{rows}"))
             }
             FrameKind::ExitStatus(status) if self.version == CastVersion::V3 => {
                 self.write_event(at_us, "x", &status.to_string())

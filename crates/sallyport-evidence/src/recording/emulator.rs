@@ -79,13 +79,15 @@ impl Emulator {
     }
 }
 
+/// The size a terminal is shown at: a client without a terminal of its own asks for one without extent
+/// (`ssh -tt` from a script), and the program at the other end then assumes the usual one.
+pub(super) fn shown_size(columns: u32, rows: u32) -> (u32, u32) {
+    let or = |size, default| if size == 0 { default } else { size };
+    (or(columns, DEFAULT_COLUMNS), or(rows, DEFAULT_ROWS))
+}
+
 fn bounded(columns: u32, rows: u32) -> (usize, usize) {
-    let columns = if columns == 0 {
-        DEFAULT_COLUMNS
-    } else {
-        columns
-    };
-    let rows = if rows == 0 { DEFAULT_ROWS } else { rows };
+    let (columns, rows) = shown_size(columns, rows);
     (
         usize::try_from(columns)
             .unwrap_or(MAX_COLUMNS)

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use crate::{
-    node::{Role, is_running},
+    node::{Role, is_running, send},
     waiting::{eventually, within},
     world::{ROOT, World},
 };
@@ -113,6 +113,27 @@ fn killing_the_gateway_leaves_a_recording_that_verifies_as_cut_off_and_no_lease(
     world.verified_export();
     // The grant still stands, and the gateway is back.
     assert!(world.ssh().run(ROOT, "true").status.success());
+}
+
+/// AC-5, OP-2 (first part): a gateway that control no longer answers ends a session with its grant, by
+/// itself.
+#[test]
+fn a_grant_ends_its_session_though_control_does_not_answer() {
+    let world = World::new();
+    // The shortest there is.
+    world.grant(ROOT, "30s");
+    let live = world.ssh().start(ROOT, "echo started; sleep 600");
+    live.until_line("started");
+    let session = world.live_session();
+    let control = world.node.pid(Role::Control);
+    send("-STOP", control);
+    let (status, complaint) = live.ended_within(Duration::from_secs(40));
+    send("-CONT", control);
+    assert!(!status.success());
+    assert!(complaint.contains("(grant-expired)"), "{complaint}");
+    let ended = world.ended_session(session["id"].as_str().unwrap());
+    assert_eq!(ended["state"], "ended");
+    world.until_no_lease();
 }
 
 /// OP-1: no process of a node outlives it, even when the one that watches them is killed.

@@ -275,9 +275,85 @@ fn a_forbidden_command_is_refused_with_its_reason_and_the_session_goes_on() {
     assert_eq!(said(&allowed.stdout), "still here\n");
 }
 
-/// RE-13 (first part): a live session is watched by somebody who may.
+/// RE-1, security K5: a recording is played in a terminal, and nothing the target sent to hers acts on
+/// the terminal of whoever plays it.
 #[test]
-fn a_live_recording_can_be_followed() {
+fn a_recording_is_played_in_a_terminal_without_obeying_it() {
+    let world = World::new();
+    world.grant(ROOT, "1h");
+    let mut live = world.ssh().start_with(&["-tt"], ROOT, "");
+    live.type_line(r"printf '\033]52;c;ZXZpbA==\007\033[6n\033]0;owned\007shown-\033[31m%s\n' red");
+    live.until_line("shown-");
+    live.type_line("exit");
+    let (status, complaint) = live.end();
+    assert!(status.success(), "{complaint}");
+    let id = world.newest_session()["id"].as_str().unwrap().to_owned();
+    world.ended_session(&id);
+
+    let playing = in_terminal(&world.carol, &["recording", "play", &id, "--speed", "100"]);
+    let played = said(&crate::node::finished(playing).stdout);
+    assert!(played.contains("shown-"), "{played:?}");
+    assert!(
+        played.contains("\u{1b}[0;38;5;1mred"),
+        "no colour: {played:?}"
+    );
+    for sequence in ["\u{1b}]52", "\u{1b}[6n", "\u{1b}]0;"] {
+        assert!(!played.contains(sequence), "{sequence:?} in {played:?}");
+    }
+    let piped = world.carol.attempt(&["recording", "play", &id]);
+    assert_eq!(piped.code, 2, "played into a pipe: {piped:?}");
+}
+
+/// Starts a command of a person's in a terminal; what is written there comes out of its standard output.
+fn in_terminal(person: &crate::person::Person, words: &[&str]) -> std::process::Child {
+    let inner = person.command(words);
+    let command = [crate::node::BINARY]
+        .into_iter()
+        .chain(words.iter().copied())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut script = std::process::Command::new("script");
+    script.args(["-q", "-e", "-c", &command, "/dev/null"]);
+    for (name, value) in inner.get_envs() {
+        script.env(name, value.unwrap());
+    }
+    script
+        .env("TERM", "xterm")
+        .current_dir(&person.folder)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// RE-13 (first part): a live session is watched by somebody who may, until it ends.
+#[test]
+fn a_live_session_can_be_watched_until_it_ends() {
+    let world = World::new();
+    world.grant(ROOT, "1h");
+    let mut live = world.ssh().start_with(&["-tt"], ROOT, "");
+    live.type_line("echo early-$((1 + 1))");
+    live.until_line("early-2");
+    let session = world.live_session();
+    let id = session["id"].as_str().unwrap();
+    let watching = in_terminal(&world.carol, &["session", "watch", id]);
+    eventually("the watch is on record", || {
+        (!world.events("recording.played").is_empty()).then_some(())
+    });
+    live.type_line("echo late-$((2 + 2))");
+    live.until_line("late-4");
+    live.type_line("exit");
+    let watched = said(&crate::node::finished(watching).stdout);
+    assert!(
+        watched.contains("early-2") && watched.contains("late-4"),
+        "{watched:?}"
+    );
+}
+
+/// RE-13 (first part): what is recorded can be read while the session still runs.
+#[test]
+fn a_live_recording_can_be_read() {
     let world = World::new();
     world.grant(ROOT, "1h");
     let mut live = world.ssh().start_with(&["-tt"], ROOT, "");

@@ -72,7 +72,7 @@ fn given_a_terminal_channel_when_exported_as_v3_then_times_are_intervals() {
     expect_test::expect![[r#"
         {"version":3,"term":{"cols":80,"rows":24,"type":"xterm"},"timestamp":1795000001,"title":"ses_1","command":"top"}
         [1.000000, "o", "caf"]
-        [0.250000, "r", "100x1"]
+        [0.250000, "r", "100x24"]
         [0.250000, "o", "é \u001b[1m�"]
         [0.000007, "i", "q"]
         [0.499993, "m", "watched by \\u{1b}bob"]
@@ -88,7 +88,7 @@ fn given_a_terminal_channel_when_exported_as_v2_then_times_count_from_its_openin
     expect_test::expect![[r#"
         {"version":2,"width":80,"height":24,"timestamp":1795000001,"title":"ses_1","env":{"TERM":"xterm"},"command":"top"}
         [1.000000, "o", "caf"]
-        [1.250000, "r", "100x1"]
+        [1.250000, "r", "100x24"]
         [1.500000, "o", "é \u001b[1m�"]
         [2.000000, "m", "watched by \\u{1b}bob"]
     "#]]
