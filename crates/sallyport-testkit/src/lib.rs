@@ -1,4 +1,5 @@
-//! Real targets and stores for tests, started on this machine and gone when the test is.
+//! What tests are made of: real targets and stores, started on this machine and gone when the test is,
+//! and how hard tests try.
 //!
 //! A missing program is an error with what to install, never a skipped test.
 //!
@@ -8,4 +9,5 @@
 
 #![warn(missing_docs)]
 
+pub mod effort;
 pub mod targets;
