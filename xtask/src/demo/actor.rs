@@ -30,13 +30,8 @@ pub struct Actor<'a> {
 impl<'a> Actor<'a> {
     /// Turns an enrolment code into an account, and signs in.
     pub fn enrol(stage: &'a Stage, name: &'static str, code: &str) -> anyhow::Result<Self> {
-        let folder = stage.folder.join(name);
-        fs::create_dir_all(&folder).with_context(|| format!("make the folder of {name}"))?;
-        let actor = Self {
-            name,
-            stage,
-            folder,
-        };
+        let actor = Self::known(stage, name);
+        fs::create_dir_all(&actor.folder).with_context(|| format!("make the folder of {name}"))?;
         let enrolled = actor.json_with(
             &["enrol", "--name", name, "--stdin"],
             &format!("{code}\n{PASSWORD}\n"),
@@ -50,6 +45,15 @@ impl<'a> Actor<'a> {
         let answers = format!("{PASSWORD}\n{}\n", totp.generate(now));
         actor.json_with(&["login", "--name", name, "--no-ssh", "--stdin"], &answers)?;
         Ok(actor)
+    }
+
+    /// Somebody who signed in before.
+    pub fn known(stage: &'a Stage, name: &'static str) -> Self {
+        Self {
+            name,
+            stage,
+            folder: stage.folder.join(name),
+        }
     }
 
     /// Runs a command of ours; returns what it printed for people.

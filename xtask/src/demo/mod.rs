@@ -8,8 +8,8 @@
 //!
 //! Not here: the steps ([`story`]), the processes they need ([`stage`]), the people ([`actor`]).
 
-mod actor;
-mod stage;
+pub mod actor;
+pub mod stage;
 mod story;
 
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ fn run(words: &[String]) -> anyhow::Result<()> {
 
 /// Plays the story with what is built.
 pub fn play() -> anyhow::Result<()> {
-    let stage = stage::Stage::set(&binary()?)?;
+    let stage = stage::Stage::set(&binary()?, "demo")?;
     let cast = story::tell(&stage)?;
     if std::env::var_os("CI").is_some() {
         println!("\nCI is set: everything is stopped and removed.");

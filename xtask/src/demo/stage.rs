@@ -62,9 +62,10 @@ impl Drop for Running {
 }
 
 impl Stage {
-    /// Makes the folder and starts a node in it.
-    pub fn set(binary: &Path) -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("sallyport-demo-{}", std::process::id()));
+    /// Makes a folder, named after what it is for, and starts a node in it.
+    pub fn set(binary: &Path, purpose: &str) -> anyhow::Result<Self> {
+        let folder =
+            std::env::temp_dir().join(format!("sallyport-{purpose}-{}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("make `{}`", folder.display()))?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
             .context("close the folder")?;
@@ -98,6 +99,11 @@ impl Stage {
             first_owner_code,
             node,
         })
+    }
+
+    /// The process that keeps control and gateway running.
+    pub fn node_pid(&self) -> u32 {
+        self.node.0.id()
     }
 
     /// The certificate that vouches for the node's API.
@@ -174,7 +180,8 @@ fn address(port: u16) -> String {
     format!("127.0.0.1:{port}")
 }
 
-fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
+/// Ports of the loopback interface that nobody listens on now.
+pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     let mut listeners = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
