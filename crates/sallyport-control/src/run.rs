@@ -111,6 +111,7 @@ pub async fn run(
     )))
     .await?;
     log.finish().await;
+    control.db().close().await?;
     stopped
 }
 

@@ -98,6 +98,7 @@ event_names! {
     RecordingCutOff "recording.cut_off" "A recording ended without its last chunk, as after a crash. `session_id`, `chunks`, `chain`.";
     RecordingPlayed "recording.played" "Somebody read a recording. `session_id`, `format`.";
     AuditExported "audit.exported" "Somebody exported the log. `from`, `size`.";
+    RestoreAccepted "audit.restore_accepted" "An operator accepted a store that is older than what was signed here; everything was locked. `entries`, `found`, `reason`.";
     PolicyApplied "policy.applied" "A bundle came into force. `bundle`, `previous`, `version`.";
     PolicyRolledBack "policy.rolled_back" "An earlier bundle came into force again. `bundle`, `previous`, `version`.";
     LockAdded "lock.added" "A lock came into force. `scope`, `reason`, `until`.";

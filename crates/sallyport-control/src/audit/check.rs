@@ -16,7 +16,7 @@ use super::{
     store::{self, StoredCheckpoint},
     tiles::{TilesError, over_stored},
 };
-use crate::kernel::{database::StoreError, statement::Sql};
+use crate::kernel::{database::StoreError, node_directory::NodeDirectoryError, statement::Sql};
 
 /// How many of the newest entries are hashed again at start: some seconds of work.
 const CHECKED_ENTRIES: u64 = 1_000_000;
@@ -64,6 +64,46 @@ pub enum LogFault {
         /// Entries that the checkpoint covers.
         size: u64,
     },
+    /// The store has nothing, and this data directory signed a log before.
+    #[error(
+        "the store is empty, but this data directory has the key of a log that was begun before, so its \
+         store was lost; restore a backup of the store, or, for a new node, use an empty data directory"
+    )]
+    StoreLost,
+    /// The store agrees with itself, and this node has signed more.
+    #[error(
+        "the store is older than this node: {found} entries of its log are signed, and {kept} were; \
+         {ACCEPTING}"
+    )]
+    RolledBack {
+        /// Entries signed, as kept beside the key.
+        kept: u64,
+        /// Entries signed in the store.
+        found: u64,
+    },
+    /// The store agrees with itself, and its log is not the one that this node signed.
+    #[error(
+        "the store has another history than this node: the first {kept} entries of its log are not those \
+         that were signed; {ACCEPTING}"
+    )]
+    OtherHistory {
+        /// Entries signed, as kept beside the key.
+        kept: u64,
+    },
+    /// Nothing says how new the store must be.
+    #[error("`audit/log.checkpoint` is missing, so an older store could not be told; {ACCEPTING}")]
+    KeptMissing,
+    /// The kept checkpoint is not one that we signed.
+    #[error(
+        "`audit/log.checkpoint` was not signed with this data directory's log key; {ACCEPTING}"
+    )]
+    KeptChanged(#[source] CheckpointError),
+    /// The kept checkpoint cannot be read.
+    #[error("read the checkpoint that was kept")]
+    KeptFile(#[source] NodeDirectoryError),
+    /// A checkpoint over no entries could not be signed.
+    #[error("sign a checkpoint")]
+    Sign(#[source] CheckpointError),
     /// The tree cannot be read.
     #[error("the tree of the audit log cannot be read; {ADVICE}")]
     Tiles(#[source] TilesError),
@@ -73,6 +113,21 @@ pub enum LogFault {
 }
 
 const ADVICE: &str = "restore a backup, and keep this store as evidence";
+const ACCEPTING: &str = "put the newest store back, or, if an older one was restored on purpose, say so with \
+                         `sallyport operator accept-restore`";
+
+impl LogFault {
+    /// Whether the log is whole and only not the one that is expected here: what an operator may accept.
+    pub(super) const fn is_of_another_time(&self) -> bool {
+        matches!(
+            self,
+            Self::RolledBack { .. }
+                | Self::OtherHistory { .. }
+                | Self::KeptMissing
+                | Self::KeptChanged(_)
+        )
+    }
+}
 
 /// A log that is as it was signed.
 pub(super) struct Checked {

@@ -10,6 +10,7 @@ use sallyport_evidence::log::{
     checkpoint::{CheckpointError, SigningKey, VerifierKey},
     entry::EntryHeader,
     tile::{Tile, TileBuilder},
+    tree::TreeHash,
 };
 
 use tokio::task::JoinHandle;
@@ -17,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     check::{self, LogFault},
-    store,
+    kept, store,
 };
 use crate::kernel::{
     control::Control,
@@ -29,12 +30,15 @@ use crate::kernel::{
 /// Name of every log we keep; together with the key it says which log a checkpoint is of.
 const LOG_NAME: &str = "sallyport.audit";
 /// The signing key, within the data directory. Not in the vault: the log goes on while that is sealed.
-const LOG_KEY: &str = "audit/log.key";
+pub(super) const LOG_KEY: &str = "audit/log.key";
 /// Where the verifier key is published within the data directory.
 const LOG_VERIFIER_KEY: &str = "audit/log.vkey";
 /// A checkpoint follows its entries after this at the latest; writing it takes a few milliseconds.
 const INTERVAL: Duration = Duration::from_millis(400);
 const LEAVES_AT_ONCE: u64 = 10_000;
+/// Every so many rounds of [`INTERVAL`] the newest checkpoint is kept beside the key, so at most about
+/// once a second.
+const KEEP_EVERY: u32 = 3;
 
 /// Why the log cannot be integrated.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,9 @@ pub enum IntegrateError {
     /// The log in the store is not what was signed.
     #[error("check the audit log")]
     Log(#[source] LogFault),
+    /// The newest checkpoint cannot be kept beside the key.
+    #[error("keep the newest checkpoint beside the log's key")]
+    Keep(#[source] NodeDirectoryError),
     /// The store failed.
     #[error("reach the store")]
     Store(#[from] StoreError),
@@ -102,6 +109,13 @@ impl Log {
         self.key.verifier()
     }
 
+    /// A checkpoint over no entries: what is kept before there is a first one.
+    pub(super) fn sign_nothing(&self) -> Result<String, LogFault> {
+        self.key
+            .sign(0, TreeHash::of_nothing())
+            .map_err(LogFault::Sign)
+    }
+
     fn head<T>(&self, read: impl FnOnce(&Head) -> T) -> T {
         read(&self.head.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -138,6 +152,7 @@ pub async fn lag(control: &Control) -> Result<Duration, StoreError> {
 pub async fn start(control: &Control) -> Result<Following, IntegrateError> {
     let mut follower = Follower::open(control).await?;
     follower.integrate(control).await?;
+    follower.keep(control).await?;
     let end = CancellationToken::new();
     let task = task::spawn("audit log", follow(follower, control.clone(), end.clone()));
     Ok(Following {
@@ -166,8 +181,10 @@ impl Following {
 async fn follow(mut follower: Follower, control: Control, end: CancellationToken) {
     let mut grown = control.db().log_size();
     let mut is_stopping = false;
+    let mut rounds = 0_u32;
     while !is_stopping {
-        let is_behind = *grown.borrow_and_update() > control.log().size();
+        let is_behind =
+            *grown.borrow_and_update() > control.log().size() || follower.is_unkept(&control);
         let pause = async {
             if !is_behind {
                 // The store lives as long as `control`, so this only ends when the log has grown.
@@ -185,6 +202,15 @@ async fn follow(mut follower: Follower, control: Control, end: CancellationToken
                 "the audit log could not be integrated; trying again"
             );
         }
+        rounds = rounds.wrapping_add(1);
+        if (is_stopping || rounds.is_multiple_of(KEEP_EVERY))
+            && let Err(error) = follower.keep(&control).await
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the newest checkpoint could not be kept beside the log's key; trying again"
+            );
+        }
     }
 }
 
@@ -193,6 +219,8 @@ struct Follower {
     tree: TileBuilder,
     /// Tiles filled since the last checkpoint was stored.
     unsaved: Vec<Tile>,
+    /// Entries that the kept checkpoint covers.
+    kept: u64,
 }
 
 impl Follower {
@@ -202,6 +230,15 @@ impl Follower {
         let checked = check::check(&mut reader, control.log().verifier_key())
             .await
             .map_err(IntegrateError::Log)?;
+        let (log, directory) = (control.log(), control.directory());
+        kept::check(&mut reader, directory, log.verifier_key(), checked.as_ref())
+            .await
+            .map_err(IntegrateError::Log)?;
+        if checked.is_none() {
+            // Before the first checkpoint is signed, so that from then on there always is one.
+            let nothing = log.sign_nothing().map_err(IntegrateError::Log)?;
+            kept::keep(directory, &nothing).map_err(IntegrateError::Keep)?;
+        }
         let tree = match checked {
             Some(checked) => {
                 control.log().advance(checked.size, checked.note);
@@ -212,7 +249,31 @@ impl Follower {
         Ok(Self {
             tree,
             unsaved: Vec::new(),
+            kept: 0,
         })
+    }
+
+    /// Whether there is a newer checkpoint than the one kept beside the key.
+    fn is_unkept(&self, control: &Control) -> bool {
+        self.kept != control.log().size()
+    }
+
+    /// Keeps the newest checkpoint beside the key. It is in the store by now, so that the file never
+    /// knows of more than the store.
+    async fn keep(&mut self, control: &Control) -> Result<(), IntegrateError> {
+        if !self.is_unkept(control) {
+            return Ok(());
+        }
+        let Head { size, checkpoint } = control.log().head(Head::clone);
+        let directory = control.clone();
+        let kept = task::blocking("keep a checkpoint", move || {
+            kept::keep(directory.directory(), &checkpoint)
+        });
+        if let Some(kept) = kept.await {
+            kept.map_err(IntegrateError::Keep)?;
+            self.kept = size;
+        }
+        Ok(())
     }
 
     /// Takes in what is new and signs a checkpoint over it.

@@ -81,6 +81,7 @@ impl Control {
         let db = Database::open(&location, for_store)
             .await
             .map_err(OpenError::Store)?;
+        audit::refuse_lost_store(&directory, *db.log_size().borrow()).map_err(OpenError::Log)?;
         clock.raise(db.last_recorded().await.map_err(OpenError::Store)?);
         let bundle = policy::workflow::load(&db, &*clock)
             .await

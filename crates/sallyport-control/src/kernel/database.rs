@@ -165,6 +165,8 @@ const READERS_MAX: u32 = 8;
 const TAKE_ATTEMPTS: u32 = 25;
 const TAKE_PAUSE: Duration = Duration::from_millis(200);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long readers may take to finish when the store is closed.
+const CLOSE_TIME: Duration = Duration::from_secs(5);
 
 impl Database {
     /// Opens the store, brings its schema up to date and starts the writer.
@@ -237,6 +239,25 @@ impl Database {
         if stopped.wait_for(|is_stopped| *is_stopped).await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+
+    /// Ends the store in order: commits what waits, takes no more writes, and moves everything into the
+    /// one database file, so that a copy of that file is a copy of the store.
+    ///
+    /// # Errors
+    /// A failed statement; nothing acknowledged is lost by it.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        // What still reads keeps SQLite from emptying its log; a stop does not wait for it for long.
+        let closed = async {
+            match &*self.readers {
+                Readers::Sqlite(pool) => pool.close().await,
+                Readers::Postgres(pool) => pool.close().await,
+            }
+        };
+        if tokio::time::timeout(CLOSE_TIME, closed).await.is_err() {
+            tracing::warn!("the store is still being read at the stop");
+        }
+        self.writer.close().await
     }
 
     /// Number of audit entries committed so far, and a way to be told of more.

@@ -126,7 +126,7 @@ impl NodeDirectory {
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
         }
-        if !path.try_exists().map_err(failed("look for", &path))? {
+        if !self.has(name)? {
             let mut fresh = Zeroizing::new([0_u8; 32]);
             ids::fill(fresh.as_mut());
             write_whole(&path, fresh.as_ref(), 0o600)?;
@@ -155,13 +155,40 @@ impl NodeDirectory {
         write_whole(&path, text.as_bytes(), 0o644)
     }
 
+    /// Whether file `name` is there.
+    ///
+    /// # Errors
+    /// [`NodeDirectoryError::Io`] when that cannot be told.
+    pub fn has(&self, name: &str) -> Result<bool, NodeDirectoryError> {
+        let path = self.path(name);
+        path.try_exists().map_err(failed("look for", &path))
+    }
+
+    /// What [`Self::publish`] wrote, up to 64 KiB of it; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// [`NodeDirectoryError::Io`], also when it is not text.
+    pub fn published(&self, name: &str) -> Result<Option<String>, NodeDirectoryError> {
+        let path = self.path(name);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &path)(error)),
+        };
+        let mut text = String::new();
+        file.take(FILE_BYTES_MAX)
+            .read_to_string(&mut text)
+            .map_err(failed("read", &path))?;
+        Ok(Some(text))
+    }
+
     /// A secret text of this directory, such as a private key in PEM; `None` when there is none.
     ///
     /// # Errors
     /// [`NodeDirectoryError`] when it cannot be read or others can read it.
     pub fn secret_text(&self, name: &str) -> Result<Option<Zeroizing<String>>, NodeDirectoryError> {
         let path = self.path(name);
-        if !path.try_exists().map_err(failed("look for", &path))? {
+        if !self.has(name)? {
             return Ok(None);
         }
         let bytes = read_secret(&path)?;

@@ -166,6 +166,26 @@ impl Writer {
         Ok(Transaction::new(held, actor))
     }
 
+    /// Commits what waits, then takes no more writes. SQLite's log is moved into its database file.
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        self.0.flush_group().await;
+        let mut side = self.0.side.lock().await;
+        self.0.stopped.send_replace(true);
+        // A writer that came in between gives up with an error: it was told nothing else.
+        if side.is_open {
+            side.entries.clear();
+            side.waiters.clear();
+            side.connection.plain("ROLLBACK").await?;
+            side.is_open = false;
+        }
+        if side.connection.is_sqlite() {
+            side.connection
+                .plain("PRAGMA wal_checkpoint(TRUNCATE)")
+                .await?;
+        }
+        Ok(())
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         *self.0.stopped.borrow()
     }

@@ -16,6 +16,7 @@ mod apply;
 mod audit;
 mod authz_matrix;
 mod directory;
+mod fault_restored_store;
 mod http;
 mod listener;
 mod main_job;

@@ -1,22 +1,32 @@
-//! `sallyport operator …`: the vault's seal.
+//! `sallyport operator …`: the vault's seal, and the word of whoever restored a backup.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Subcommand;
 use sallyport_api::{
     rest::vault::{InitialiseVault, InitialisedVault, Unseal, VaultStatus},
     sensitive::Sensitive,
 };
+use sallyport_control::{
+    audit,
+    kernel::{clock::SystemClock, control::Control},
+};
+use sallyport_core::time::Timestamp;
+use serde_json::json;
 
 use crate::{
     client::NOTHING,
+    configuration::Configuration,
     context::Context,
-    failure::Failure,
+    failure::{Failure, chain},
     files::{self, Readers},
     prompt::Answers,
 };
 
-/// The vault: make it once, unseal it after every start, seal it in an emergency
+/// The vault: make it once, unseal it after every start, seal it in an emergency; and restores
 #[derive(Debug, clap::Args)]
 pub struct Operator {
     #[command(subcommand)]
@@ -49,6 +59,20 @@ enum Verb {
     Seal,
     /// Show whether the vault is made and open
     Status,
+    /// Accept a store that is older than what this node signed, after restoring a backup on purpose; run it
+    /// on the node, while control is stopped. Everything is locked and the reason recorded
+    AcceptRestore {
+        /// Configuration file of the node
+        #[arg(
+            long,
+            value_name = "FILE",
+            default_value = "/etc/sallyport/sallyport.toml"
+        )]
+        config: PathBuf,
+        /// Why, in a few words; kept in the audit log
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 impl Operator {
@@ -82,6 +106,9 @@ impl Operator {
                 let status: VaultStatus = context.client()?.act(&["vault", "seal"]).await?;
                 context.output.done(&status, &vault_in_words(&status))
             }
+            Verb::AcceptRestore { config, reason } => {
+                accept_restore(context, &config, &reason).await
+            }
             Verb::Status => {
                 let status: VaultStatus = context
                     .anonymous_client()?
@@ -91,6 +118,40 @@ impl Operator {
             }
         }
     }
+}
+
+async fn accept_restore(context: &Context, config: &Path, reason: &str) -> Result<(), Failure> {
+    let configuration = Configuration::read(config)?;
+    let clock = Arc::new(SystemClock::not_before(Timestamp::EPOCH));
+    let control = Control::open(configuration.control().clone(), clock)
+        .await
+        .map_err(|error| {
+            Failure::failed(
+                chain(&error),
+                "stop control first, and mend what the message names; `docs/operations.md` has each \
+                 message and its remedy",
+            )
+        })?;
+    let accepted = audit::accept_restore(&control, reason)
+        .await
+        .map_err(|error| {
+            Failure::failed(
+                chain(&error),
+                "`docs/operations.md` says how a backup is restored",
+            )
+        })?;
+    control
+        .db()
+        .close()
+        .await
+        .map_err(|error| Failure::of(&error, "check the disk or the database server"))?;
+    context.output.done(
+        &json!({ "entries": accepted.entries }),
+        &format!(
+            "accepted a log of {} signed entries; everything is locked until `sallyport lock remove`",
+            accepted.entries
+        ),
+    )
 }
 
 fn print_shares(

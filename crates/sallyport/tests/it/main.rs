@@ -27,4 +27,5 @@ mod ending;
 mod evidence;
 mod main_job;
 mod refusal;
+mod restore;
 mod signal;

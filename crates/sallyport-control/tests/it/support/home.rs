@@ -111,6 +111,21 @@ impl Home {
         }
     }
 
+    /// Loses everything in the store, as a dead disk would; the data directory stays.
+    pub async fn empty(&self) {
+        match &self.postgres {
+            Some(postgres) => {
+                let sql = "DROP SCHEMA public CASCADE; CREATE SCHEMA public";
+                postgres.execute(DATABASE, sql).unwrap();
+            }
+            None => {
+                for name in ["sallyport.db", "sallyport.db-wal", "sallyport.db-shm"] {
+                    let _ = fs::remove_file(self.data().join(name));
+                }
+            }
+        }
+    }
+
     /// The first column of the first row, as a number.
     pub async fn count(&self, sql: &'static str) -> i64 {
         match &self.postgres {
