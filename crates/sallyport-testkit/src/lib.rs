@@ -1,5 +1,5 @@
 //! What tests are made of: real targets and stores, started on this machine and gone when the test is,
-//! and how hard tests try.
+//! bad networks between them, and how hard tests try.
 //!
 //! A missing program is an error with what to install, never a skipped test.
 //!
@@ -10,4 +10,5 @@
 #![warn(missing_docs)]
 
 pub mod effort;
+pub mod proxy;
 pub mod targets;
