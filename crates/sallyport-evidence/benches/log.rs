@@ -1,10 +1,15 @@
 //! What the audit log costs: an append with its root, and verifying an export.
+//!
+//! With `-- --figures` it prints how fast an export is verified instead, as `cargo xtask bench` reads
+//! it: a line `figure KEY VALUE UNIT` for each of five runs.
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
-    reason = "a benchmark stops at the first surprise"
+    clippy::print_stdout,
+    reason = "a benchmark reads the clock, prints, and stops at the first surprise"
 )]
 
-use std::hint::black_box;
+use std::{hint::black_box, time::Instant};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use sallyport_evidence::log::checkpoint::SigningKey;
@@ -31,7 +36,38 @@ fn entry(seq: u64) -> Vec<u8> {
     entry::encode(&header, data.as_object().expect("an object")).expect("an entry")
 }
 
+/// An export of [`ENTRIES`] entries, and the key that its checkpoint is signed with.
+fn export() -> (MemoryExport, SigningKey) {
+    let key = SigningKey::from_seed("log.example/bench", &[7; 32].into()).expect("a key");
+    let mut export = MemoryExport::default();
+    let mut frontier = Frontier::new();
+    let mut writer = ExportWriter::new(&mut export).expect("an export");
+    for seq in 0..ENTRIES {
+        let entry = entry(seq);
+        writer.append(&entry).expect("an entry");
+        frontier.append(TreeHash::of_leaf(&entry), &mut |_, _| {});
+    }
+    let checkpoint = key.sign(ENTRIES, frontier.root()).expect("a checkpoint");
+    writer
+        .finish(&checkpoint, key.verifier())
+        .expect("an export");
+    (export, key)
+}
+
+fn print_figures() {
+    let (export, key) = export();
+    for _ in 0..5 {
+        let start = Instant::now();
+        verify(&export, key.verifier(), None).expect("a good export");
+        let rate = ENTRIES as f64 / start.elapsed().as_secs_f64();
+        println!("figure export-of-100000 {rate:.0} entries per s");
+    }
+}
+
 fn main() {
+    if std::env::args().any(|word| word == "--figures") {
+        return print_figures();
+    }
     let mut criterion = Criterion::default().configure_from_args();
     let leaf = TreeHash::of_leaf(&entry(0));
 
@@ -49,20 +85,7 @@ fn main() {
         );
     });
 
-    let key = SigningKey::from_seed("log.example/bench", &[7; 32].into()).expect("a key");
-    let mut export = MemoryExport::default();
-    let mut frontier = Frontier::new();
-    let mut writer = ExportWriter::new(&mut export).expect("an export");
-    for seq in 0..ENTRIES {
-        let entry = entry(seq);
-        writer.append(&entry).expect("an entry");
-        frontier.append(TreeHash::of_leaf(&entry), &mut |_, _| {});
-    }
-    let checkpoint = key.sign(ENTRIES, frontier.root()).expect("a checkpoint");
-    writer
-        .finish(&checkpoint, key.verifier())
-        .expect("an export");
-
+    let (export, key) = export();
     group
         .sample_size(10)
         .throughput(Throughput::Elements(ENTRIES));

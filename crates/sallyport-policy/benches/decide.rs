@@ -1,11 +1,21 @@
 //! What one decision costs, at the sizes of bundle that installations have: mostly policies for one
 //! group on one target each, some for one person, and one in twenty that looks at everybody.
+//!
+//! With `-- --figures` it prints percentiles of single decisions instead, as `cargo xtask bench` reads
+//! them: a line `figure KEY VALUE UNIT` each.
 #![allow(
+    clippy::disallowed_methods,
     clippy::expect_used,
-    reason = "a benchmark stops at the first surprise"
+    clippy::print_stdout,
+    reason = "a benchmark reads the clock, prints, and stops at the first surprise"
 )]
 
-use std::{collections::BTreeMap, fmt::Write as _, hint::black_box, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use criterion::{BenchmarkId, Criterion};
 use sallyport_core::{
@@ -22,6 +32,9 @@ use sallyport_policy::Bundle;
 
 const TEAMS: usize = 50;
 const TARGETS: usize = 200;
+const SIZES: [usize; 3] = [10, 100, 2_000];
+/// Single decisions whose time is taken, after as many as there are targets to warm up.
+const DECISIONS: usize = 20_000;
 
 fn files(policies: usize) -> BTreeMap<String, String> {
     let (mut authorise, mut require) = (String::new(), String::new());
@@ -101,12 +114,42 @@ fn question(n: usize) -> Question {
     }
 }
 
+/// Prints what one decision took at the middle, and what one in a hundred exceeded.
+fn print_figures() {
+    for policies in SIZES {
+        let bundle = Bundle::load(&files(policies)).expect("a bundle");
+        let questions: Vec<Question> = (0..TARGETS).map(question).collect();
+        let mut taken: Vec<Duration> = questions
+            .iter()
+            .cycle()
+            .take(TARGETS + DECISIONS)
+            .map(|question| {
+                let start = Instant::now();
+                black_box(decide(black_box(&bundle), question));
+                start.elapsed()
+            })
+            .skip(TARGETS)
+            .collect();
+        taken.sort_unstable();
+        for (key, at) in [("p50", DECISIONS / 2), ("p99", DECISIONS / 100 * 99)] {
+            let taken = taken.get(at).expect("a decision");
+            println!(
+                "figure policies-{policies}.{key} {:.1} µs",
+                taken.as_secs_f64() * 1e6
+            );
+        }
+    }
+}
+
 fn main() {
+    if std::env::args().any(|word| word == "--figures") {
+        return print_figures();
+    }
     let mut criterion = Criterion::default()
         .measurement_time(Duration::from_secs(3))
         .configure_from_args();
     let mut group = criterion.benchmark_group("decide");
-    for policies in [10, 100, 2_000] {
+    for policies in SIZES {
         let bundle = Bundle::load(&files(policies)).expect("a bundle");
         let questions: Vec<Question> = (0..TARGETS).map(question).collect();
         assert!(matches!(decide(&bundle, &question(7)), Decision::Permit(_)));

@@ -43,6 +43,39 @@ impl Cpu {
     }
 }
 
+/// Memory of a process, KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Resident.
+    pub rss_kib: u64,
+    /// Its share: pages used by several processes are divided among them.
+    pub pss_kib: u64,
+    /// What only it has.
+    pub private_kib: u64,
+}
+
+impl Memory {
+    /// Reads it now.
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
+        let path = format!("/proc/{pid}/smaps_rollup");
+        let text = fs::read_to_string(&path).with_context(|| format!("read `{path}`"))?;
+        Self::parse(&text).with_context(|| format!("read `{path}`"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+        };
+        Some(Self {
+            rss_kib: field("Rss")?,
+            pss_kib: field("Pss")?,
+            private_kib: field("Private_Clean")? + field("Private_Dirty")?,
+        })
+    }
+}
+
 /// Children of a process that run.
 pub fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
     let path = format!("/proc/{pid}/task/{pid}/children");
@@ -76,7 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_the_sum_of_what_only_the_process_has() {
+        let text = "0-1 ---p 0 0 0 [rollup]\nRss: 900 kB\nPss: 700 kB\nPss_Dirty: 1 kB\n\
+                    Private_Clean: 100 kB\nPrivate_Dirty: 500 kB\n";
+        let memory = Memory::parse(text).unwrap();
+        assert_eq!(
+            (memory.rss_kib, memory.pss_kib, memory.private_kib),
+            (900, 700, 600)
+        );
+    }
+
+    #[test]
     fn this_process_can_be_read() {
+        assert!(Memory::of(std::process::id()).unwrap().rss_kib > 0);
         assert!(Cpu::of(std::process::id()).is_ok());
     }
 }

@@ -22,16 +22,16 @@ pub struct Row {
     /// For people.
     pub label: String,
     /// Of the samples.
-    pub unit: &'static str,
+    pub unit: String,
 }
 
 impl Row {
     /// A row called `key` among those of its measure.
-    pub fn new(key: impl Into<String>, label: impl Into<String>, unit: &'static str) -> Self {
+    pub fn new(key: impl Into<String>, label: impl Into<String>, unit: impl Into<String>) -> Self {
         Self {
             key: key.into(),
             label: label.into(),
-            unit,
+            unit: unit.into(),
         }
     }
 }
@@ -129,7 +129,7 @@ impl Figures {
                     key,
                     measure: self.measure.to_owned(),
                     label: row.label.clone(),
-                    unit: row.unit.to_owned(),
+                    unit: row.unit.clone(),
                     path: name(path).to_owned(),
                     samples: Vec::new(),
                     failures: Vec::new(),

@@ -16,18 +16,28 @@ mod bulk;
 mod client;
 mod connect;
 mod cores;
+mod crates;
+mod crowd;
+mod distance;
 mod echo;
 mod figures;
+mod memory;
 mod options;
 mod path;
+mod revocation;
+mod sftp;
+mod stalls;
+mod startup;
+mod typing;
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 
 use anyhow::{Context as _, bail};
 
 use crate::{Command, process};
 
+use cores::Cores;
 use figures::Figures;
 use options::Options;
 use world::World;
@@ -54,13 +64,39 @@ struct Measure {
 enum Take {
     /// The three paths, with all parties on one core and once more on all.
     OnEachCores(fn(&World, &Options, &mut Figures) -> anyhow::Result<()>),
+    /// The paths, once: what it measures does not depend on how many cores there are.
+    Once(fn(&mut World, &Options, &mut Figures) -> anyhow::Result<()>),
+    /// Nothing but the binary.
+    Alone(fn(&FilePath, &Options, &mut Figures) -> anyhow::Result<()>),
 }
 
+/// In the order they are taken. Memory comes before what makes a gateway large; revocation is last,
+/// because it locks the person out.
 const MEASURES: &[Measure] = &[
     Measure {
-        name: "bulk",
-        about: "bytes down and up: rate, CPU of each party, stalls",
-        take: Take::OnEachCores(bulk::take),
+        name: "decide",
+        about: "one decision with 10, 100 and 2,000 policies",
+        take: Take::Alone(|_, _, figures| crates::take("decide", figures)),
+    },
+    Measure {
+        name: "audit",
+        about: "durable entries a second on both stores, and a burst",
+        take: Take::Alone(|_, _, figures| crates::take("audit_append", figures)),
+    },
+    Measure {
+        name: "verify",
+        about: "entries of an exported log verified a second",
+        take: Take::Alone(|_, _, figures| crates::take("log", figures)),
+    },
+    Measure {
+        name: "startup",
+        about: "start of a node until it is ready, and until it greets SSH clients",
+        take: Take::Alone(startup::take),
+    },
+    Measure {
+        name: "memory",
+        about: "idle terminals: memory each, CPU; a target that does not read",
+        take: Take::Once(memory::take),
     },
     Measure {
         name: "connect",
@@ -71,6 +107,36 @@ const MEASURES: &[Measure] = &[
         name: "echo",
         about: "a key typed at a terminal until it is seen: latency, gateway CPU each",
         take: Take::OnEachCores(echo::take),
+    },
+    Measure {
+        name: "bulk",
+        about: "bytes down and up: rate, CPU of each party",
+        take: Take::OnEachCores(bulk::take),
+    },
+    Measure {
+        name: "sftp",
+        about: "a file fetched and put with `sftp`, connecting included",
+        take: Take::OnEachCores(sftp::take),
+    },
+    Measure {
+        name: "distance",
+        about: "bulk over 50 and 150 ms of added round trip, before and behind the first hop",
+        take: Take::Once(distance::take),
+    },
+    Measure {
+        name: "typing",
+        about: "500 terminals with five keys a second each: a key until it is seen",
+        take: Take::Once(typing::take),
+    },
+    Measure {
+        name: "stalls",
+        about: "many bulk transfers: how many never end",
+        take: Take::OnEachCores(stalls::take),
+    },
+    Measure {
+        name: "revocation",
+        about: "200 live terminals of a person who is locked: until the last byte",
+        take: Take::Once(revocation::take),
     },
 ];
 
@@ -89,30 +155,69 @@ fn run(words: &[String]) -> anyhow::Result<()> {
         None => built()?,
     };
     let mut figures = Figures::default();
-    for cores in options.cores() {
-        let wanted: Vec<&Measure> = MEASURES
-            .iter()
-            .filter(|measure| options.wants(measure.name))
-            .collect();
-        if wanted.is_empty() {
-            continue;
-        }
-        let _held = cores.hold()?;
-        println!("\n{cores}");
-        let world = World::make(&binary, &options)?;
-        for measure in wanted {
-            println!("  {}", measure.name);
-            let Take::OnEachCores(take) = measure.take;
-            figures.begin(measure.name, Some(cores));
-            if let Err(error) = take(&world, &options, &mut figures) {
-                figures.broke(&error);
-            }
-        }
+    alone(&binary, &options, &mut figures);
+    let all = options.cores();
+    for cores in &all {
+        let is_last = all.last() == Some(cores);
+        on(*cores, is_last, &binary, &options, &mut figures)?;
     }
     println!("\n{}", figures.to_text());
     figures.write(&options.output)?;
     if figures.any_failed() {
         bail!("some samples failed; they stand above with their reasons");
+    }
+    Ok(())
+}
+
+/// Takes what needs no world.
+fn alone(binary: &FilePath, options: &Options, figures: &mut Figures) {
+    for measure in MEASURES {
+        if let Take::Alone(take) = measure.take
+            && options.wants(measure.name)
+        {
+            println!("{}", measure.name);
+            figures.begin(measure.name, None);
+            if let Err(error) = take(binary, options, figures) {
+                figures.broke(&error);
+            }
+        }
+    }
+}
+
+/// Makes a world on these cores and takes what belongs there.
+fn on(
+    cores: Cores,
+    is_last: bool,
+    binary: &FilePath,
+    options: &Options,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let wanted: Vec<&Measure> = MEASURES
+        .iter()
+        .filter(|measure| options.wants(measure.name))
+        .filter(|measure| match measure.take {
+            Take::OnEachCores(_) => true,
+            Take::Once(_) => is_last,
+            Take::Alone(_) => false,
+        })
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let _held = cores.hold()?;
+    println!("{cores}");
+    let mut world = World::make(binary, options)?;
+    for measure in wanted {
+        println!("  {}", measure.name);
+        figures.begin(measure.name, Some(cores));
+        let taken = match measure.take {
+            Take::OnEachCores(take) => take(&world, options, figures),
+            Take::Once(take) => take(&mut world, options, figures),
+            Take::Alone(_) => Ok(()),
+        };
+        if let Err(error) = taken {
+            figures.broke(&error);
+        }
     }
     Ok(())
 }

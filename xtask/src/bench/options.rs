@@ -14,8 +14,9 @@ cargo xtask bench [OPTIONS]
   --quick           few rounds of little: that it works, not what it costs
   --rounds N        samples of each figure (5; with --quick 1)
   --size MIB        bytes of one bulk transfer, MiB (256; with --quick 16)
-  --pin CPU         only with all parties on this core
-  --no-pin          only with all parties on all cores; without either: on core 0, then on all
+  --stall-runs N    transfers of the measure `stalls` (200; with --quick 4)
+  --pin CPU         only with all parties of a path on this core
+  --no-pin          only with all parties on all cores; without either on core 0, then on all
   --binary PATH     this `sallyport` instead of building one (`cargo build --release --workspace`)
   --output DIR      where results go (docs/performance; with --quick target/bench)
 ";
@@ -26,6 +27,7 @@ pub struct Options {
     pub is_quick: bool,
     pub rounds: usize,
     pub size_mib: u64,
+    pub stall_runs: usize,
     pub binary: Option<PathBuf>,
     pub output: PathBuf,
     only: Vec<String>,
@@ -36,7 +38,7 @@ pub struct Options {
 impl Options {
     /// Reads the words; `measures` are the names there are.
     pub fn parse(words: &[String], measures: &[&str]) -> anyhow::Result<Self> {
-        let (mut only, mut rounds, mut size_mib) = (Vec::new(), None, None);
+        let (mut only, mut rounds, mut size_mib, mut stall_runs) = (Vec::new(), None, None, None);
         let (mut pin, mut binary, mut output) = (None, None, None);
         let (mut is_quick, mut is_unpinned) = (false, false);
         let mut words = words.iter();
@@ -52,6 +54,7 @@ impl Options {
                 "--only" => only.extend(value()?.split(',').map(str::to_owned)),
                 "--rounds" => rounds = Some(number(value()?)?),
                 "--size" => size_mib = Some(number(value()?)?),
+                "--stall-runs" => stall_runs = Some(number(value()?)?),
                 "--pin" => pin = Some(number(value()?)?),
                 "--binary" => binary = Some(PathBuf::from(value()?)),
                 "--output" => output = Some(PathBuf::from(value()?)),
@@ -71,7 +74,11 @@ impl Options {
         );
         let rounds = rounds.unwrap_or(if is_quick { 1 } else { 5 });
         let size_mib = size_mib.unwrap_or(if is_quick { 16 } else { 256 });
-        ensure!(rounds > 0 && size_mib > 0, "nothing would be measured");
+        let stall_runs = stall_runs.unwrap_or(if is_quick { 4 } else { 200 });
+        ensure!(
+            rounds > 0 && size_mib > 0 && stall_runs > 0,
+            "nothing would be measured"
+        );
         let folder = if is_quick {
             "target/bench"
         } else {
@@ -81,6 +88,7 @@ impl Options {
             is_quick,
             rounds,
             size_mib: u64::try_from(size_mib).context("read `--size`")?,
+            stall_runs,
             binary,
             output: output.unwrap_or_else(|| crate::process::root().join(folder)),
             only,

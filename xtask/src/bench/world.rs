@@ -34,6 +34,7 @@ use crate::{
 
 const OWNER: &str = "olga";
 const PERSON: &str = "alice";
+const SECURITY: &str = "carol";
 const REASON: &str = "measure what this path costs";
 /// A spent CPU second may be accounted for a moment after a client has ended.
 const SETTLE_MAX: Duration = Duration::from_secs(3);
@@ -137,6 +138,16 @@ impl World {
             .context("find the route")
     }
 
+    /// The gateway's process.
+    pub const fn gateway_pid(&self) -> u32 {
+        self.gateway_pid
+    }
+
+    /// A program that was built with the node.
+    pub fn beside_binary(&self, name: &str) -> PathBuf {
+        self.stage.binary.with_file_name(name)
+    }
+
     /// The private key of every client.
     pub fn key(&self) -> PathBuf {
         self.stage.folder.join(PERSON).join("key")
@@ -215,7 +226,39 @@ impl World {
         let owner = Actor::enrol(&self.stage, OWNER, &self.stage.first_owner_code)?;
         let made = owner.json(&["person", "create", PERSON, "--group", "operators"])?;
         let person = Actor::enrol(&self.stage, PERSON, text(&made, "code")?)?;
-        person.make_key()
+        person.make_key()?;
+        let made = owner.json(&["person", "create", SECURITY, "--role", "security"])?;
+        Actor::enrol(&self.stage, SECURITY, text(&made, "code")?).map(drop)
+    }
+
+    /// Stops the person whose key every client has.
+    pub fn lock_person(&self) -> anyhow::Result<()> {
+        let words = ["lock", "add", "--person", PERSON, "--reason", REASON];
+        Actor::known(&self.stage, SECURITY).say(&words).map(drop)
+    }
+
+    /// Takes that back.
+    pub fn unlock_person(&self) -> anyhow::Result<()> {
+        let security = Actor::known(&self.stage, SECURITY);
+        let locks = security.json(&["lock", "list"])?;
+        for lock in locks.as_array().into_iter().flatten() {
+            security.say(&["lock", "remove", text(lock, "id")?])?;
+        }
+        Ok(())
+    }
+
+    /// The paths to the same target where it is reached at `port`, a proxy's: by the relay, by the
+    /// gateway, and directly.
+    pub fn add_far_route(&mut self, here: &Route, name: &str, port: u16) -> anyhow::Result<Route> {
+        let relay_port = self.start_relay(here.cipher, name, port)?;
+        self.add_target(name, here.cipher, port)?;
+        Ok(Route {
+            cipher: here.cipher,
+            direct_port: port,
+            relay_port,
+            gateway_port: here.gateway_port,
+            target: name.to_owned(),
+        })
     }
 
     /// A target at the node whose sessions need a reason and nobody's approval, and a grant for it.
@@ -264,7 +307,7 @@ impl World {
     }
 
     /// An OpenSSH server whose sessions are `ssh` to the target at `port`.
-    pub fn start_relay(&mut self, cipher: Cipher, to: &str, port: u16) -> anyhow::Result<u16> {
+    fn start_relay(&mut self, cipher: Cipher, to: &str, port: u16) -> anyhow::Result<u16> {
         let name = format!("relay-{to}");
         fs::create_dir_all(self.server_file(&name, "")).context("make a server's folder")?;
         let script = self.server_file(&name, "session");
