@@ -44,6 +44,8 @@ pub struct Series {
     pub measure: String,
     pub label: String,
     pub unit: String,
+    /// When, on what and from which source it was measured.
+    pub run: String,
     /// A path's name, or `-` for what has none.
     pub path: String,
     pub samples: Vec<f64>,
@@ -78,15 +80,26 @@ impl Series {
     }
 }
 
-/// Everything that was measured.
-#[derive(Debug, Default)]
+/// Everything that is measured in one run.
+#[derive(Debug)]
 pub struct Figures {
+    run: String,
     series: Vec<Series>,
     measure: &'static str,
     cores: Option<Cores>,
 }
 
 impl Figures {
+    /// Nothing yet; `run` says when, on what and from which source.
+    pub const fn new(run: String) -> Self {
+        Self {
+            run,
+            series: Vec::new(),
+            measure: "",
+            cores: None,
+        }
+    }
+
     /// From here on, samples are of this measure and these cores.
     pub fn begin(&mut self, measure: &'static str, cores: Option<Cores>) {
         self.measure = measure;
@@ -126,6 +139,7 @@ impl Figures {
             .position(|series| series.key == key && series.path == name(path))
             .unwrap_or_else(|| {
                 self.series.push(Series {
+                    run: self.run.clone(),
                     key,
                     measure: self.measure.to_owned(),
                     label: row.label.clone(),
@@ -140,61 +154,97 @@ impl Figures {
         &mut self.series[at]
     }
 
-    /// A table for a terminal: a row a line, a column a path, with the ratio to `direct`.
-    pub fn to_text(&self) -> String {
-        let rows: BTreeMap<&str, &str> = self
-            .series
-            .iter()
-            .map(|series| (series.key.as_str(), series.unit.as_str()))
-            .collect();
-        let mut text = String::new();
-        for (key, unit) in rows {
-            let _ = writeln!(text, "{key}  [{unit}]");
-            let direct = self.median(key, Path::Direct.name());
-            for series in self.series.iter().filter(|series| series.key == key) {
-                let ratio = match (series.median(), direct) {
-                    (Some(own), Some(direct))
-                        if series.path != Path::Direct.name() && direct > 0.0 =>
-                    {
-                        format!("  {:.2}x", own / direct)
-                    }
-                    _ => String::new(),
-                };
-                let _ = writeln!(text, "    {:10} {}{ratio}", series.path, series.cell());
-            }
-        }
-        text
-    }
-
-    fn median(&self, key: &str, path: &str) -> Option<f64> {
-        self.series
-            .iter()
-            .find(|series| series.key == key && series.path == path)?
-            .median()
-    }
-
-    /// Writes the samples into `folder`, in place of earlier ones of the same rows.
-    pub fn write(&self, folder: &FilePath) -> anyhow::Result<()> {
+    /// Writes the samples into `folder`, in place of earlier ones of the same rows; returns all.
+    pub fn write(self, folder: &FilePath) -> anyhow::Result<Results> {
         fs::create_dir_all(folder).with_context(|| format!("make `{}`", folder.display()))?;
         let path = folder.join(FILE);
-        let mut kept: BTreeMap<(String, String), Series> = BTreeMap::new();
-        let earlier = fs::read_to_string(&path).unwrap_or_default();
-        for line in earlier.lines() {
-            let series: Series =
-                serde_json::from_str(line).with_context(|| format!("read `{}`", path.display()))?;
-            kept.insert((series.key.clone(), series.path.clone()), series);
+        let earlier = match fs::read_to_string(&path) {
+            Ok(text) => Results::parse(&text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Results::default()),
+            Err(error) => Err(error.into()),
+        };
+        let mut results = earlier.with_context(|| format!("read `{}`", path.display()))?;
+        results.take(self.series);
+        fs::write(&path, results.to_lines()?)
+            .with_context(|| format!("write `{}`", path.display()))?;
+        Ok(results)
+    }
+}
+
+/// Series of one run or several: the newest of each row and path.
+#[derive(Debug, Default)]
+pub struct Results {
+    series: BTreeMap<(String, String), Series>,
+}
+
+impl Results {
+    /// Of one run.
+    pub fn of(figures: &Figures) -> Self {
+        let mut results = Self::default();
+        results.take(figures.series.clone());
+        results
+    }
+
+    fn take(&mut self, newer: Vec<Series>) {
+        for series in newer {
+            self.series
+                .insert((series.key.clone(), series.path.clone()), series);
         }
-        for series in &self.series {
-            kept.insert((series.key.clone(), series.path.clone()), series.clone());
-        }
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let mut results = Self::default();
+        let lines = text.lines().map(|line| Ok(serde_json::from_str(line)?));
+        results.take(lines.collect::<anyhow::Result<_>>()?);
+        Ok(results)
+    }
+
+    fn to_lines(&self) -> anyhow::Result<String> {
         let mut text = String::new();
-        for series in kept.values() {
+        for series in self.series.values() {
             text.push_str(&serde_json::to_string(series).context("write a result")?);
             text.push('\n');
         }
-        fs::write(&path, text).with_context(|| format!("write `{}`", path.display()))?;
-        println!("written: {}", path.display());
-        Ok(())
+        Ok(text)
+    }
+
+    /// In the order of keys.
+    pub fn of_measure(&self, measure: &str) -> impl Iterator<Item = &Series> {
+        self.series
+            .values()
+            .filter(move |series| series.measure == measure)
+    }
+
+    /// One row on one path.
+    pub fn get(&self, key: &str, path: &str) -> Option<&Series> {
+        self.series.get(&(key.to_owned(), path.to_owned()))
+    }
+
+    /// The middle sample by that of `direct`; none where there is no such thing.
+    pub fn ratio(&self, series: &Series) -> Option<f64> {
+        let direct = Path::Direct.name();
+        if series.path == direct {
+            return None;
+        }
+        let base = self.get(&series.key, direct)?.median()?;
+        (base > 0.0).then_some(series.median()? / base)
+    }
+
+    /// For a terminal: a row a paragraph, a path a line, with the ratio to `direct`.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut key = "";
+        for series in self.series.values() {
+            if series.key != key {
+                key = &series.key;
+                let _ = writeln!(text, "{key}  [{}]", series.unit);
+            }
+            let ratio = self
+                .ratio(series)
+                .map_or_else(String::new, |ratio| format!("  {ratio:.2}x"));
+            let _ = writeln!(text, "    {:10} {}{ratio}", series.path, series.cell());
+        }
+        text
     }
 }
 
@@ -242,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_failed_sample_stands_beside_the_others_with_its_reason() {
-        let mut figures = Figures::default();
+        let mut figures = Figures::new("now, here".to_owned());
         figures.begin("bulk", Some(Cores::All));
         figures.add(&rate(), Some(Path::Direct), 100.0);
         figures.add(&rate(), Some(Path::Sallyport), 60.0);
@@ -251,7 +301,7 @@ mod tests {
             Some(Path::Sallyport),
             &anyhow::anyhow!("it stalled"),
         );
-        let text = figures.to_text();
+        let text = Results::of(&figures).to_text();
         assert!(text.contains("bulk.down.all-cores"), "{text}");
         assert!(text.contains("0.60x"), "{text}");
         assert!(text.contains("FAILED 1 of 2: it stalled"), "{text}");
@@ -262,7 +312,7 @@ mod tests {
     fn results_replace_earlier_ones_of_the_same_row_and_keep_the_others() {
         let folder = std::env::temp_dir().join(format!("figures-test-{}", std::process::id()));
         let run = |key: &'static str, sample: f64| {
-            let mut figures = Figures::default();
+            let mut figures = Figures::new("now, here".to_owned());
             figures.begin(key, None);
             figures.add(&rate(), None, sample);
             figures.write(&folder).unwrap();

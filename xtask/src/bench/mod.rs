@@ -13,6 +13,7 @@
 
 mod accounting;
 mod bulk;
+mod chart;
 mod client;
 mod connect;
 mod cores;
@@ -21,8 +22,11 @@ mod crowd;
 mod distance;
 mod echo;
 mod figures;
+mod goals;
+mod machine;
 mod memory;
 mod options;
+mod page;
 mod path;
 mod revocation;
 mod sftp;
@@ -38,7 +42,7 @@ use anyhow::{Context as _, bail};
 use crate::{Command, process};
 
 use cores::Cores;
-use figures::Figures;
+use figures::{Figures, Results};
 use options::Options;
 use world::World;
 
@@ -154,16 +158,28 @@ fn run(words: &[String]) -> anyhow::Result<()> {
         Some(binary) => binary.clone(),
         None => built()?,
     };
-    let mut figures = Figures::default();
+    let run = machine::describe(options.binary.is_some())?;
+    println!("{run}");
+    let mut figures = Figures::new(run);
     alone(&binary, &options, &mut figures);
     let all = options.cores();
     for cores in &all {
         let is_last = all.last() == Some(cores);
         on(*cores, is_last, &binary, &options, &mut figures)?;
     }
-    println!("\n{}", figures.to_text());
-    figures.write(&options.output)?;
-    if figures.any_failed() {
+    println!("\n{}", Results::of(&figures).to_text());
+    let has_failed = figures.any_failed();
+    let results = figures.write(&options.output)?;
+    println!("written: {}", options.output.join(figures::FILE).display());
+    let docs = process::root().join("docs");
+    if is_same(&options.output, &docs.join("performance")) {
+        let page = docs.join("performance.md");
+        page::write(&page, &options.output, &names, &results)?;
+        println!("written: {}", page.display());
+    } else {
+        println!("\n{}", goals::to_markdown(&results));
+    }
+    if has_failed {
         bail!("some samples failed; they stand above with their reasons");
     }
     Ok(())
@@ -220,6 +236,13 @@ fn on(
         }
     }
     Ok(())
+}
+
+fn is_same(one: &FilePath, other: &FilePath) -> bool {
+    matches!(
+        (one.canonicalize(), other.canonicalize()),
+        (Ok(one), Ok(other)) if one == other
+    )
 }
 
 fn help() -> String {

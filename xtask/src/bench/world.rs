@@ -340,12 +340,14 @@ impl World {
                 .arg(self.server_file(name, "host_key")),
         )?;
         let [port] = free_ports()?;
+        // SHLVL: a bash that finds itself outermost under sshd reads `~/.bashrc`, and whatever this
+        // machine's does would be measured with every session.
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\n\
              AuthorizedKeysFile {}.pub\nKexAlgorithms {KEX}\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nUsePAM no\nPermitRootLogin yes\nStrictModes no\n\
              PrintMotd no\nPrintLastLog no\nMaxStartups 1000\nMaxSessions 1000\n\
-             Subsystem sftp internal-sftp\nUseDNS no\n{settings}",
+             Subsystem sftp internal-sftp\nUseDNS no\nSetEnv SHLVL=1\n{settings}",
             self.server_file(name, "host_key").display(),
             self.key().display(),
         );
