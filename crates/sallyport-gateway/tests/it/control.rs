@@ -201,6 +201,16 @@ impl Control {
         look(&self.state().told)
     }
 
+    /// Forgets everything that it was told.
+    pub(crate) fn forget(&self) {
+        self.state().told = Told::default();
+    }
+
+    /// How many sessions it has let open.
+    pub(crate) fn sessions(&self) -> usize {
+        self.state().sessions.len()
+    }
+
     /// Forgets the proofs that a test's preparation made.
     pub(crate) fn forget_proofs(&self) {
         self.state().told.proofs.clear();

@@ -33,5 +33,9 @@ pub(super) const FLUSH_TIME: Duration = Duration::from_secs(2);
 pub(super) const FAREWELL_TIME: Duration = Duration::from_millis(500);
 /// How long a client that was told is given to leave by itself before it is disconnected.
 pub(super) const LEAVING_TIME: Duration = Duration::from_millis(200);
+/// Longest name of a signal that is no known one.
+pub(super) const SIGNAL_NAME_BYTES_MAX: usize = 64;
+/// Longest explanation that a target may give for a process that a signal ended.
+pub(super) const EXIT_MESSAGE_CHARS_MAX: usize = 1_024;
 /// Environment variables passed on for one channel.
 pub(super) const ENV_MAX: usize = 32;

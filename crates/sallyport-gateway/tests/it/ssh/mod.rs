@@ -3,9 +3,14 @@
 mod denial;
 mod end;
 mod feature;
+mod hostile_target;
+mod impersonation;
 mod login;
+mod messages;
 mod odd_target;
+mod recorded_bytes;
 mod shell;
 mod target;
 mod transfer;
+mod wire;
 mod world;

@@ -1,18 +1,25 @@
 //! A gateway, its control plane, a target, and clients of one person.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
+    panic,
     path::{Path, PathBuf},
     process::{Output, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use russh::{
+    Preferred,
     client::{self, AuthResult},
+    kex,
     keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate, key::safe_rng},
 };
 use sallyport_core::session::{OperationKind, OperationRecord};
@@ -258,8 +265,18 @@ impl client::Handler for AnyHost {
 
 impl RawClient {
     pub(crate) async fn connect(gateway: SocketAddr) -> Self {
-        let config = Arc::new(client::Config::default());
-        let handle = client::connect(config, gateway, AnyHost).await.unwrap();
+        // One exchange of keys by elliptic curves costs an unoptimised build a tenth of a hybrid one.
+        let preferred = Preferred {
+            kex: Cow::Borrowed(&[kex::CURVE25519]),
+            ..Preferred::default()
+        };
+        let config = client::Config {
+            preferred,
+            ..client::Config::default()
+        };
+        let handle = client::connect(Arc::new(config), gateway, AnyHost)
+            .await
+            .unwrap();
         Self { handle }
     }
 
@@ -281,6 +298,26 @@ impl RawClient {
     pub(crate) async fn offer(&mut self, user: &str, key: PrivateKey) -> AuthResult {
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
         self.handle.authenticate_publickey(user, key).await.unwrap()
+    }
+}
+
+/// Notices every panic of the process, also those that are contained. For tests that run alone in
+/// theirs, as `cargo nextest` runs all.
+pub(crate) struct PanicWatch(Arc<AtomicUsize>);
+
+impl PanicWatch {
+    pub(crate) fn start() -> Self {
+        let count = Arc::new(AtomicUsize::new(0));
+        let (counted, before) = (Arc::clone(&count), panic::take_hook());
+        panic::set_hook(Box::new(move |found| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            before(found);
+        }));
+        Self(count)
+    }
+
+    pub(crate) fn assert_none(&self) {
+        assert_eq!(self.0.load(Ordering::SeqCst), 0, "something panicked");
     }
 }
 

@@ -12,7 +12,10 @@ use russh::{
 };
 
 use super::{Port, Stream, TargetEvent, UpstreamError};
-use crate::session::Session;
+use crate::{
+    protocols::ssh::limits::{EXIT_MESSAGE_CHARS_MAX, SIGNAL_NAME_BYTES_MAX},
+    session::Session,
+};
 
 /// What russh calls when a target says something.
 pub(super) struct TargetSide {
@@ -66,6 +69,30 @@ impl Drop for TargetSide {
 
 type Opened = Channel<client::Msg>;
 type OpenReply = client::ChannelOpenHandle;
+
+/// A signal whose name can be recorded and passed on. A target that makes one up has ended its process
+/// all the same.
+fn named(signal: Sig) -> Sig {
+    match signal {
+        Sig::Custom(name)
+            if name.is_empty()
+                || name.len() > SIGNAL_NAME_BYTES_MAX
+                || !name.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            Sig::Custom("unknown".to_owned())
+        }
+        known => known,
+    }
+}
+
+/// As much of a target's explanation as a person reads, without what a terminal would obey.
+fn brief(message: &str) -> String {
+    message
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(EXIT_MESSAGE_CHARS_MAX)
+        .collect()
+}
 
 /// A target opens channels only to forward what was never asked for.
 async fn refuse(reply: OpenReply) -> Result<(), UpstreamError> {
@@ -150,9 +177,9 @@ impl client::Handler for TargetSide {
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
         let event = TargetEvent::ExitSignal {
-            signal,
+            signal: named(signal),
             core_dumped,
-            message: message.to_owned(),
+            message: brief(message),
         };
         self.port.put_event(channel, event)
     }
@@ -247,5 +274,34 @@ impl client::Handler for TargetSide {
     ) -> Result<(), UpstreamError> {
         self.port.close_all();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// K5: what a target calls a signal is no name until it looks like one.
+    #[test]
+    fn a_signal_that_a_target_made_up_is_passed_on_only_if_it_looks_like_a_name() {
+        assert!(matches!(named(Sig::HUP), Sig::HUP));
+        let custom = |name: &str| match named(Sig::Custom(name.to_owned())) {
+            Sig::Custom(name) => name,
+            known => panic!("{known:?} was not asked about"),
+        };
+        assert_eq!(custom("RTMIN+1"), "RTMIN+1");
+        for odd in ["", "\u{1b}[2J", "a b", &"x".repeat(65)] {
+            assert_eq!(custom(odd), "unknown", "{odd:?}");
+        }
+    }
+
+    /// K5
+    #[test]
+    fn an_explanation_is_short_and_cannot_be_obeyed_by_a_terminal() {
+        assert_eq!(brief("killed\u{1b}]0;x\u{7}\u{9b}2J"), "killed]0;x2J");
+        assert_eq!(
+            brief(&"\u{e9}".repeat(5_000)).chars().count(),
+            EXIT_MESSAGE_CHARS_MAX
+        );
     }
 }
