@@ -108,7 +108,7 @@ fn bar(body: &mut String, results: &Results, series: &Series, y: f64, scale: f64
     let _ = writeln!(
         body,
         "<rect x=\"{LABEL_WIDTH:.0}\" y=\"{:.1}\" width=\"{middle:.1}\" height=\"{:.1}\" fill=\"{}\"/>\n\
-         <line x1=\"{:.1}\" y1=\"{center:.1}\" x2=\"{:.1}\" y2=\"{center:.1}\" stroke=\"#333\"/>\n\
+         <line x1=\"{:.1}\" y1=\"{center:.1}\" x2=\"{:.1}\" y2=\"{center:.1}\" stroke=\"#d9822b\"/>\n\
          <text x=\"{:.1}\" y=\"{:.1}\" font-size=\"10\">{} {}</text>",
         y + 1.0,
         BAR - 2.0,

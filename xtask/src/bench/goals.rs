@@ -24,8 +24,8 @@ struct Goal {
 enum Bound {
     RatioAtLeast(f64),
     RatioAtMost(f64),
-    AtLeast(f64),
-    AtMost(f64),
+    AtLeast(f64, &'static str),
+    AtMost(f64, &'static str),
 }
 
 const OURS: &str = Path::Sallyport.name();
@@ -81,37 +81,37 @@ const GOALS: &[Goal] = &[
         "gateway CPU down, text, AES-256-GCM",
         "bulk.down.aes256-gcm.text.middle-cpu.one-core",
         OURS,
-        Bound::AtMost(2.8),
+        Bound::AtMost(2.8, "s/GiB"),
     ),
     goal(
         "gateway CPU down, random, AES-256-GCM",
         "bulk.down.aes256-gcm.random.middle-cpu.one-core",
         OURS,
-        Bound::AtMost(2.8),
+        Bound::AtMost(2.8, "s/GiB"),
     ),
     goal(
         "gateway CPU up, text, AES-256-GCM",
         "bulk.up.aes256-gcm.text.middle-cpu.one-core",
         OURS,
-        Bound::AtMost(2.8),
+        Bound::AtMost(2.8, "s/GiB"),
     ),
     goal(
         "gateway CPU up, random, AES-256-GCM",
         "bulk.up.aes256-gcm.random.middle-cpu.one-core",
         OURS,
-        Bound::AtMost(2.8),
+        Bound::AtMost(2.8, "s/GiB"),
     ),
     goal(
         "stalls in 200 transfers, one core",
         "stalls.stalled.one-core",
         OURS,
-        Bound::AtMost(0.0),
+        Bound::AtMost(0.0, "runs"),
     ),
     goal(
         "stalls in 200 transfers, all cores",
         "stalls.stalled.all-cores",
         OURS,
-        Bound::AtMost(0.0),
+        Bound::AtMost(0.0, "runs"),
     ),
     goal(
         "50 ms before the gateway, down",
@@ -165,85 +165,85 @@ const GOALS: &[Goal] = &[
         "gateway CPU per connect",
         "connect.at-16.middle-cpu.one-core",
         OURS,
-        Bound::AtMost(15.0),
+        Bound::AtMost(15.0, "ms"),
     ),
     goal(
         "memory per idle recorded session",
         "memory.idle.pss.all-cores",
         OURS,
-        Bound::AtMost(90.0),
+        Bound::AtMost(90.0, "KiB"),
     ),
     goal(
         "gateway CPU while they idle (below 0.5 is none)",
         "memory.idle.gateway-busy.all-cores",
         OURS,
-        Bound::AtMost(0.5),
+        Bound::AtMost(0.5, "% of a core"),
     ),
     goal(
         "memory kept after they closed",
         "memory.closed.kept.all-cores",
         OURS,
-        Bound::AtMost(20.0),
+        Bound::AtMost(20.0, "%"),
     ),
     goal(
         "memory for a target that does not read",
         "memory.stuck-target.growth.all-cores",
         OURS,
-        Bound::AtMost(5.0),
+        Bound::AtMost(5.0, "MiB"),
     ),
     goal(
         "500 sessions typing, p99",
         "typing.p99.all-cores",
         OURS,
-        Bound::AtMost(50.0),
+        Bound::AtMost(50.0, "ms"),
     ),
     goal(
         "decide at 2,000 policies, p99",
         "decide.policies-2000.p99",
         NONE,
-        Bound::AtMost(200.0),
+        Bound::AtMost(200.0, "µs"),
     ),
     goal(
         "durable appends, 64 writers, SQLite",
         "audit.sqlite.writers-64",
         NONE,
-        Bound::AtLeast(8_000.0),
+        Bound::AtLeast(8_000.0, "per s"),
     ),
     goal(
         "lost of a burst of 20,000, SQLite",
         "audit.sqlite.burst-20000.lost",
         NONE,
-        Bound::AtMost(0.0),
+        Bound::AtMost(0.0, "entries"),
     ),
     goal(
         "lost of a burst of 20,000, PostgreSQL",
         "audit.postgres.burst-20000.lost",
         NONE,
-        Bound::AtMost(0.0),
+        Bound::AtMost(0.0, "entries"),
     ),
     goal(
         "verification of an export",
         "verify.export-of-100000",
         NONE,
-        Bound::AtLeast(200_000.0),
+        Bound::AtLeast(200_000.0, "entries per s"),
     ),
     goal(
         "start to ready",
         "startup.ready",
         NONE,
-        Bound::AtMost(300.0),
+        Bound::AtMost(300.0, "ms"),
     ),
     goal(
         "revocation of 200 sessions to the last byte, p99",
         "revocation.last-byte.p99.all-cores",
         OURS,
-        Bound::AtMost(1_000.0),
+        Bound::AtMost(1_000.0, "ms"),
     ),
     goal(
         "revocation of 200 sessions to the client's end, p99",
         "revocation.end.p99.all-cores",
         OURS,
-        Bound::AtMost(1_000.0),
+        Bound::AtMost(1_000.0, "ms"),
     ),
 ];
 
@@ -256,23 +256,37 @@ impl Bound {
         }
         let value = match self {
             Self::RatioAtLeast(_) | Self::RatioAtMost(_) => results.ratio(series)?,
-            Self::AtLeast(_) | Self::AtMost(_) => series.median()?,
+            Self::AtLeast(..) | Self::AtMost(..) => series.median()?,
         };
         let holds = match self {
-            Self::RatioAtLeast(least) | Self::AtLeast(least) => value >= least,
-            Self::RatioAtMost(most) | Self::AtMost(most) => value <= most,
+            Self::RatioAtLeast(least) | Self::AtLeast(least, _) => value >= least,
+            Self::RatioAtMost(most) | Self::AtMost(most, _) => value <= most,
         };
         Some((holds, value))
     }
 
-    fn to_text(self, unit: &str) -> String {
+    fn to_text(self) -> String {
         match self {
             Self::RatioAtLeast(bound) => format!("≥ {bound:.2} of direct"),
             Self::RatioAtMost(bound) => format!("≤ {bound:.2} of direct"),
-            Self::AtLeast(bound) => format!("≥ {} {unit}", short(bound)),
-            Self::AtMost(bound) => format!("≤ {} {unit}", short(bound)),
+            Self::AtLeast(bound, unit) => format!("≥ {} {unit}", short(bound)),
+            Self::AtMost(bound, unit) => format!("≤ {} {unit}", short(bound)),
         }
     }
+}
+
+/// Those goals that were measured, for a terminal.
+pub fn measured(results: &Results) -> String {
+    GOALS
+        .iter()
+        .filter_map(|goal| {
+            let series = results.get(goal.key, goal.path)?;
+            let (holds, value) = goal.bound.judge(results, series)?;
+            let verdict = if holds { "reached" } else { "not reached" };
+            let (what, asked) = (goal.what, goal.bound.to_text());
+            Some(format!("{what}: {} ({asked}): {verdict}\n", short(value)))
+        })
+        .collect()
 }
 
 /// All goals as a table, with what was measured.
@@ -281,9 +295,6 @@ pub fn to_markdown(results: &Results) -> String {
         "| figure | to reach | measured | reached |\n| --- | --- | --- | --- |\n".to_owned();
     for goal in GOALS {
         let series = results.get(goal.key, goal.path);
-        let asked = goal
-            .bound
-            .to_text(series.map_or("", |series| series.unit.as_str()));
         let judged = series.and_then(|series| goal.bound.judge(results, series));
         let (measured, verdict) = match judged {
             Some((holds, value)) => (short(value), if holds { "yes" } else { "**no**" }),
@@ -293,7 +304,7 @@ pub fn to_markdown(results: &Results) -> String {
             text,
             "| {} | {} | {measured} | {verdict} |",
             goal.what,
-            asked.trim_end()
+            goal.bound.to_text()
         );
     }
     text

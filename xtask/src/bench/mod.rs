@@ -171,14 +171,14 @@ fn run(words: &[String]) -> anyhow::Result<()> {
     let has_failed = figures.any_failed();
     let results = figures.write(&options.output)?;
     println!("written: {}", options.output.join(figures::FILE).display());
+    page::draw(&options.output, &names, &results)?;
     let docs = process::root().join("docs");
     if is_same(&options.output, &docs.join("performance")) {
         let page = docs.join("performance.md");
-        page::write(&page, &options.output, &names, &results)?;
+        page::write(&page, &names, &results)?;
         println!("written: {}", page.display());
-    } else {
-        println!("\n{}", goals::to_markdown(&results));
     }
+    println!("\n{}", goals::measured(&results));
     if has_failed {
         bail!("some samples failed; they stand above with their reasons");
     }

@@ -21,19 +21,19 @@ const GOALS: &str = "goals";
 const BEGIN: &str = "<!-- bench: ";
 const END: &str = "<!-- bench: end -->";
 
-/// Writes charts into `folder`, and the tables of `page`.
-pub fn write(
-    page: &FilePath,
-    folder: &FilePath,
-    measures: &[&str],
-    results: &Results,
-) -> anyhow::Result<()> {
+/// Writes the charts into `folder`.
+pub fn draw(folder: &FilePath, measures: &[&str], results: &Results) -> anyhow::Result<()> {
     for measure in measures {
         if let Some(svg) = chart::draw(measure, results) {
             let path = folder.join(format!("{measure}.svg"));
             fs::write(&path, svg).with_context(|| format!("write `{}`", path.display()))?;
         }
     }
+    Ok(())
+}
+
+/// Writes the tables of `page`.
+pub fn write(page: &FilePath, measures: &[&str], results: &Results) -> anyhow::Result<()> {
     let text = fs::read_to_string(page).with_context(|| format!("read `{}`", page.display()))?;
     let text = filled(&text, measures, results)
         .with_context(|| format!("fill the tables of `{}`", page.display()))?;
