@@ -13,7 +13,9 @@ pub fn describe(is_binary_given: bool) -> anyhow::Result<String> {
         Command::new("git")
             .args(["describe", "--always", "--dirty"])
             .current_dir(process::root()),
-    )?;
+    )
+    // As in a source archive.
+    .unwrap_or_else(|_| "unknown".to_owned());
     let openssh = Command::new("ssh")
         .arg("-V")
         .output()
