@@ -24,6 +24,8 @@ use super::{
 
 /// Slower than this is a stall.
 const SLOWEST_MIB_PER_S: u64 = 4;
+/// The target reads and writes this much at once, so that it costs little itself; a part of a MiB.
+const BLOCK: u64 = 256 * 1024;
 /// Besides, for connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(20);
 
@@ -137,11 +139,17 @@ fn note(world: &World, path: Path, route: &Route, load: Load, figures: &mut Figu
 pub fn transfer(world: &World, path: Path, route: &Route, load: Load) -> anyhow::Result<Transfer> {
     let before = world.spent()?;
     let bytes = load.mib << 20;
+    let blocks = bytes / BLOCK;
     let file = world.file(load.content);
     let raw = if load.has_pty { "stty raw -echo; " } else { "" };
     let line = match load.direction {
-        Direction::Down => format!("{raw}echo go; head -c {bytes} {}", file.display()),
-        Direction::Up => format!("{raw}echo go; head -c {bytes} | wc -c"),
+        Direction::Down => format!(
+            "{raw}echo go; exec dd bs={BLOCK} count={blocks} status=none if={}",
+            file.display()
+        ),
+        Direction::Up => format!(
+            "{raw}echo go; exec dd bs={BLOCK} count={blocks} iflag=fullblock of=/dev/null 2>&1"
+        ),
     };
     let mut command = ssh(world, path, route, load.has_pty, &line);
     if load.direction == Direction::Up {
@@ -200,12 +208,18 @@ fn send(
         let mut content = File::open(file).context("open what is sent")?.take(bytes);
         std::io::copy(&mut content, &mut stdin).context("send")?;
     }
-    let mut answer = String::new();
-    stdout.read_line(&mut answer).context("hear ssh")?;
-    let arrived = answer
-        .trim()
-        .parse()
-        .with_context(|| format!("read what the target says: `{}`", answer.trim()))?;
+    // `dd` says how many blocks it took before it says how many bytes.
+    let mut line = String::new();
+    while !line.contains(" bytes") {
+        line.clear();
+        let count = stdout.read_line(&mut line).context("hear ssh")?;
+        ensure!(count > 0, "the target did not say how much arrived");
+    }
+    let arrived = line
+        .split(' ')
+        .next()
+        .and_then(|word| word.parse().ok())
+        .with_context(|| format!("read what the target says: `{}`", line.trim()))?;
     Ok((start.elapsed(), arrived))
 }
 
