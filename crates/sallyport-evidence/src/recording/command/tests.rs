@@ -14,7 +14,19 @@ const PTY: Pty<'_> = Pty {
 /// One piece of a session: bytes to (`i`) or from (`o`) the target.
 type Piece<'a> = (char, &'a str);
 
+/// Whether and when screens rest must make no difference.
 fn capture_on(pty: Pty<'_>, pieces: &[Piece<'_>]) -> Vec<(String, Confidence)> {
+    let rested = follow(pty, pieces, CommandTracker::rest);
+    let awake = follow(pty, pieces, |_| {});
+    assert_eq!(rested, awake);
+    awake
+}
+
+fn follow(
+    pty: Pty<'_>,
+    pieces: &[Piece<'_>],
+    after_each: fn(&mut CommandTracker),
+) -> Vec<(String, Confidence)> {
     let mut tracker = CommandTracker::new();
     let opened = FrameKind::ChannelOpened {
         kind: "session",
@@ -37,6 +49,7 @@ fn capture_on(pty: Pty<'_>, pieces: &[Piece<'_>]) -> Vec<(String, Confidence)> {
             channel: 3,
             kind,
         }));
+        after_each(&mut tracker);
     }
     commands.extend(tracker.finish());
     commands
