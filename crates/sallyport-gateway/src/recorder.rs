@@ -2,9 +2,9 @@
 //! chunk at a time.
 //!
 //! Whatever passes is encoded into the buffer first and forwarded afterwards. A writer, part of the
-//! session's own task, takes the buffer at 256 KiB or half a second after its first frame, seals it,
-//! appends it and syncs it. When the disk is slow the buffer fills and the session waits; nothing is
-//! dropped.
+//! session's own task, takes the buffer at 256 KiB or half a second after its first frame, seals it and
+//! appends it. A chunk that waited is synced at once; while much passes, several share a sync. When the
+//! disk is slow the buffer fills and the session waits; nothing is dropped.
 //!
 //! INVARIANT: after the first failure nothing is accepted any more and [`Writer::run`] returns, which
 //! ends the session. The buffer is bounded; a chunk that takes too long to become durable is a
@@ -18,6 +18,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,12 +29,20 @@ use sallyport_evidence::recording::{
     ChainValue, CommandTracker, Frame, Header, RecordingKey, SealError, SealedChunk, Sealer,
     TypedCommand, decode_frames,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Sleep, timeout},
+};
 
 /// A chunk is sealed at this many bytes of frames.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// A chunk is sealed this long after its first frame.
 const CHUNK_AGE: Duration = Duration::from_millis(500);
+/// Appended chunks are synced after this many bytes,
+const SYNC_BYTES: usize = 4 * 1024 * 1024;
+/// or this long after the first of them was appended. With [`CHUNK_AGE`] a frame is durable within a
+/// second.
+const SYNC_AGE: Duration = Duration::from_millis(400);
 /// The session waits while this many bytes wait to be sealed.
 const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// Name of the key that wraps recordings' keys, as the header wants one; the wrapped key, made by the
@@ -280,6 +289,41 @@ pub struct Writer {
     sink: Option<Sink>,
     stall: Duration,
     anchor: Option<api::Anchor>,
+    unsynced: Unsynced,
+}
+
+/// What was appended since the last sync.
+#[derive(Default)]
+struct Unsynced {
+    bytes: usize,
+    /// When it must be synced at the latest.
+    due: Option<Pin<Box<Sleep>>>,
+}
+
+impl Unsynced {
+    fn appended(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes = self.bytes.saturating_add(bytes);
+            self.due
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(SYNC_AGE)));
+        }
+    }
+
+    const fn is_any(&self) -> bool {
+        self.bytes > 0
+    }
+
+    fn is_due(&self) -> bool {
+        self.bytes >= SYNC_BYTES || self.due.as_ref().is_some_and(|due| due.is_elapsed())
+    }
+
+    /// Resolves when a sync is due by its age; never while nothing was appended.
+    async fn due(&mut self) {
+        match &mut self.due {
+            Some(due) => due.await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl std::fmt::Debug for Writer {
@@ -316,8 +360,10 @@ pub fn begin(
         recording_id: start.recording_id,
         session_id: start.session_id,
         size_bytes: 0,
+        typed: Vec::new(),
     };
     sink.append(&head)?;
+    sink.sync()?;
     let shared = Arc::new(Shared::default());
     let recorder = Recorder {
         shared: Arc::clone(&shared),
@@ -329,6 +375,7 @@ pub fn begin(
             sink: Some(sink),
             stall,
             anchor: None,
+            unsynced: Unsynced::default(),
         },
     ))
 }
@@ -344,19 +391,12 @@ impl Writer {
     /// chunk.
     pub async fn run(mut self, mut on_durable: impl FnMut(Durable)) -> RecordingEnd {
         loop {
-            self.shared.work.notified().await;
-            // Gather: until there is a chunk's worth, the recorder is closed, or time is up.
-            let _ = timeout(CHUNK_AGE, self.shared.chunk.notified()).await;
-            let (bytes, is_last) = {
-                let mut buffer = self.shared.buffer();
-                (std::mem::take(&mut buffer.bytes), buffer.is_closed)
-            };
-            self.shared.room.notify_waiters();
-            if bytes.is_empty() && !is_last {
-                continue;
-            }
-            match self.write(bytes, is_last).await {
-                Ok(durable) => {
+            let step = self.gather().await;
+            let is_last = step.is_last;
+            match self.write(step).await {
+                Ok(None) => {}
+                Ok(Some(durable)) => {
+                    self.unsynced = Unsynced::default();
                     self.anchor = Some(durable.anchor.clone());
                     on_durable(durable);
                 }
@@ -377,10 +417,37 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, bytes: Vec<u8>, is_last: bool) -> Result<Durable, RecorderError> {
+    /// Waits for the next thing to do.
+    async fn gather(&mut self) -> Step {
+        tokio::select! {
+            () = self.shared.work.notified() => {}
+            () = self.unsynced.due() => return Step { bytes: Vec::new(), is_last: false, syncs: true },
+        }
+        // Until there is a chunk's worth, the recorder is closed, or time is up.
+        let is_full = timeout(CHUNK_AGE, self.shared.chunk.notified())
+            .await
+            .is_ok();
+        let (bytes, is_last) = {
+            let mut buffer = self.shared.buffer();
+            (std::mem::take(&mut buffer.bytes), buffer.is_closed)
+        };
+        self.shared.room.notify_waiters();
+        self.unsynced.appended(bytes.len());
+        Step {
+            bytes,
+            is_last,
+            syncs: is_last || self.unsynced.is_any() && (!is_full || self.unsynced.is_due()),
+        }
+    }
+
+    /// Returns what is durable now, if that is more than before.
+    async fn write(&mut self, step: Step) -> Result<Option<Durable>, RecorderError> {
+        if step.bytes.is_empty() && !step.is_last && !step.syncs {
+            return Ok(None);
+        }
         let mut sink = self.sink.take().ok_or(RecorderError::Panicked)?;
         let write = tokio::task::spawn_blocking(move || {
-            let result = sink.write(&bytes, is_last);
+            let result = sink.take(&step);
             (sink, result)
         });
         match timeout(self.stall, write).await {
@@ -396,6 +463,16 @@ impl Writer {
     }
 }
 
+/// What the writer does next.
+struct Step {
+    /// Frames to seal and append.
+    bytes: Vec<u8>,
+    /// The recording ends with them.
+    is_last: bool,
+    /// Everything appended is made durable.
+    syncs: bool,
+}
+
 struct Sink {
     /// Absent after the last chunk.
     sealer: Option<Sealer>,
@@ -406,11 +483,26 @@ struct Sink {
     chunks: u64,
     chain: ChainValue,
     size_bytes: u64,
+    /// Commands whose typing is complete and not yet durable.
+    typed: Vec<TypedCommand>,
 }
 
 impl Sink {
-    fn write(&mut self, frames: &[u8], is_last: bool) -> Result<Durable, RecorderError> {
-        let mut typed = Vec::new();
+    fn take(&mut self, step: &Step) -> Result<Option<Durable>, RecorderError> {
+        if step.is_last || !step.bytes.is_empty() {
+            self.write(&step.bytes, step.is_last)?;
+        }
+        if !step.syncs {
+            return Ok(None);
+        }
+        self.sync()?;
+        Ok(Some(Durable {
+            anchor: self.anchor(),
+            typed: std::mem::take(&mut self.typed),
+        }))
+    }
+
+    fn write(&mut self, frames: &[u8], is_last: bool) -> Result<(), RecorderError> {
         for frame in decode_frames(frames) {
             let frame = frame.map_err(RecorderError::Frames)?;
             let sealer = self.sealer.as_mut().ok_or(RecorderError::Panicked)?;
@@ -425,19 +517,17 @@ impl Sink {
                 }
                 Err(error) => return Err(RecorderError::Seal(error)),
             }
-            typed.extend(self.tracker.frame(&frame));
+            self.typed.extend(self.tracker.frame(&frame));
         }
+        self.tracker.rest();
         if is_last {
-            typed.extend(std::mem::take(&mut self.tracker).finish());
+            self.typed
+                .extend(std::mem::take(&mut self.tracker).finish());
         }
         let chunk = self.seal(is_last)?;
         self.chunks = chunk.index.saturating_add(1);
         self.chain = chunk.chain;
-        self.append(&chunk.bytes)?;
-        Ok(Durable {
-            anchor: self.anchor(),
-            typed,
-        })
+        self.append(&chunk.bytes)
     }
 
     fn anchor(&self) -> api::Anchor {
@@ -462,21 +552,24 @@ impl Sink {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), RecorderError> {
-        let path = || PathBuf::from(format!("{}.spr", self.recording_id));
         self.file
             .append(bytes)
-            .map_err(|source| RecorderError::Io {
-                attempt: "write recording",
-                path: path(),
-                source,
-            })?;
-        self.file.sync().map_err(|source| RecorderError::Io {
-            attempt: "make recording durable",
-            path: path(),
-            source,
-        })?;
+            .map_err(self.at("write recording"))?;
         self.size_bytes = self.size_bytes.saturating_add(bytes.len() as u64);
         Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), RecorderError> {
+        self.file.sync().map_err(self.at("make recording durable"))
+    }
+
+    fn at(&self, attempt: &'static str) -> impl FnOnce(io::Error) -> RecorderError + use<> {
+        let path = PathBuf::from(format!("{}.spr", self.recording_id));
+        move |source| RecorderError::Io {
+            attempt,
+            path,
+            source,
+        }
     }
 }
 

@@ -179,7 +179,11 @@ mod tests {
     fn shown(emulator: &mut Emulator) -> (Vec<String>, (usize, usize)) {
         let terminal = emulator.terminal_mut();
         let cursor = terminal.cursor();
-        let rows = terminal.screen().visible_lines().map(avt::Line::text).collect();
+        let rows = terminal
+            .screen()
+            .visible_lines()
+            .map(avt::Line::text)
+            .collect();
         (rows, (cursor.col, cursor.row))
     }
 
@@ -190,7 +194,11 @@ mod tests {
         emulator.rest(SCROLLBACK_ROWS);
         assert!(emulator.is_resting());
         let drawing = &emulator.resting.as_ref().unwrap().drawing;
-        assert!(drawing.len() < 1_000, "{} bytes: {drawing:?}", drawing.len());
+        assert!(
+            drawing.len() < 1_000,
+            "{} bytes: {drawing:?}",
+            drawing.len()
+        );
         let (rows, cursor) = shown(&mut emulator);
         assert_eq!((rows[1].trim_end(), cursor), ("root@web-1:~#", (14, 1)));
     }

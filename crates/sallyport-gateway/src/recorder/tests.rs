@@ -254,3 +254,36 @@ fn a_recordings_file_is_made_once_and_readable_by_its_owner_only() {
         .join(format!("recordings/{}.spr", recording_id(1)));
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+/// RE-12: the last of it becomes durable without anything further passing.
+#[tokio::test]
+async fn given_much_passes_at_once_then_all_of_it_becomes_durable_though_chunks_share_syncs() {
+    let memory = Memory::default();
+    let (recorder, writer) = start(&memory);
+    let (running, mut chunks) = run(writer);
+    let piece = vec![7_u8; CHUNK_BYTES];
+    for _ in 0..8 {
+        recorder.room().await;
+        recorder.record(&output(&piece)).unwrap();
+        // The writer takes each as a chunk of its own.
+        while !recorder.shared.buffer().bytes.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+    while chunks.recv().await != Some(8) {}
+    assert_eq!(read(&memory).0.len(), 8 * CHUNK_BYTES);
+    recorder.close();
+    let end = running.await.unwrap().unwrap();
+    assert_eq!(end.anchor.unwrap().chunks, 9);
+}
+
+#[tokio::test]
+async fn a_sync_is_due_when_enough_was_appended_and_never_when_nothing_was() {
+    let mut unsynced = Unsynced::default();
+    unsynced.appended(0);
+    assert!(!unsynced.is_any() && !unsynced.is_due());
+    unsynced.appended(SYNC_BYTES - 1);
+    assert!(unsynced.is_any());
+    unsynced.appended(1);
+    assert!(unsynced.is_due());
+}

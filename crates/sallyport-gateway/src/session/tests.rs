@@ -493,7 +493,8 @@ async fn a_disk_that_does_not_answer_ends_the_session() {
 #[tokio::test]
 async fn a_slow_disk_slows_the_session_and_drops_nothing() {
     const PIECE: usize = 64 * 1024;
-    const PIECES: usize = 64;
+    // More than one sync and the buffer take together.
+    const PIECES: usize = 192;
     let limits = Limits {
         recorder_stall_s: 20,
         ..Limits::default()

@@ -24,15 +24,17 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use bytes::{Buf as _, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
 };
+use tokio_util::io::poll_read_buf;
 
 /// A channel's window: 2 MiB, as OpenSSH's.
 pub(super) const WINDOW_BYTES: u32 = 2 * 1024 * 1024;
@@ -127,12 +129,21 @@ impl Valve {
     }
 }
 
-/// A stream whose reads pass a valve.
+/// The least that is read ahead.
+const AHEAD_BYTES_MIN: usize = 2 * 1024;
+/// The most that is read ahead: a few packets, in one system call.
+const AHEAD_BYTES_MAX: usize = 128 * 1024;
+
+/// A stream whose reads pass a valve. It reads ahead, because russh asks for the four bytes of a
+/// packet's length and for the rest of it apart; the more arrives at once, the further. While nothing
+/// arrives it holds no memory.
 #[derive(Debug)]
 pub(super) struct ValvedStream<S> {
     stream: S,
     valve: Valve,
     pause: Option<Pin<Box<Sleep>>>,
+    ahead: BytesMut,
+    ahead_bytes: usize,
 }
 
 impl<S> ValvedStream<S> {
@@ -141,6 +152,8 @@ impl<S> ValvedStream<S> {
             stream,
             valve,
             pause: None,
+            ahead: BytesMut::new(),
+            ahead_bytes: AHEAD_BYTES_MIN,
         }
     }
 
@@ -165,6 +178,28 @@ impl<S> ValvedStream<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> ValvedStream<S> {
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The same memory again while much arrives.
+        self.ahead.reserve(self.ahead_bytes);
+        let read = match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.ahead) {
+            Poll::Ready(read) => read?,
+            Poll::Pending => {
+                self.ahead = BytesMut::new();
+                return Poll::Pending;
+            }
+        };
+        self.ahead_bytes = if read >= self.ahead_bytes {
+            self.ahead_bytes.saturating_mul(4).min(AHEAD_BYTES_MAX)
+        } else if read < self.ahead_bytes / 8 {
+            (self.ahead_bytes / 4).max(AHEAD_BYTES_MIN)
+        } else {
+            self.ahead_bytes
+        };
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for ValvedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -174,7 +209,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for ValvedStream<S> {
         if self.poll_valve(cx).is_pending() {
             return Poll::Pending;
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let this = &mut *self;
+        if this.ahead.is_empty() {
+            ready!(this.poll_ahead(cx))?;
+        }
+        let taken = this.ahead.len().min(buffer.remaining());
+        buffer.put_slice(this.ahead.get(..taken).unwrap_or_default());
+        this.ahead.advance(taken);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -251,6 +293,53 @@ mod tests {
             assert_eq!(read.await.unwrap(), 1);
         }
         assert_eq!(byte, *b"x");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_is_held_by_a_closed_valve_too_and_nothing_is_kept_when_it_is_taken()
+     {
+        let (mut near, far) = tokio::io::duplex(4096);
+        let valve = Valve::default();
+        let mut stream = ValvedStream::new(far, valve.clone());
+        tokio::io::AsyncWriteExt::write_all(&mut near, b"abc")
+            .await
+            .unwrap();
+        let mut byte = [0];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut byte)
+            .await
+            .unwrap();
+        valve.close();
+        {
+            let mut read = std::pin::pin!(tokio::io::AsyncReadExt::read(&mut stream, &mut byte));
+            assert!(futures_util::poll!(&mut read).is_pending());
+        }
+        valve.open();
+        let mut rest = [0; 2];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut rest)
+            .await
+            .unwrap();
+        assert_eq!(&rest, b"bc");
+        let mut waits = std::pin::pin!(tokio::io::AsyncReadExt::read(&mut stream, &mut byte));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        drop(waits);
+        assert_eq!(stream.ahead.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn bytes_come_out_in_order_however_much_is_read_ahead() {
+        let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let (mut near, far) = tokio::io::duplex(300_000);
+        let mut stream = ValvedStream::new(far, Valve::default());
+        let sending = async {
+            tokio::io::AsyncWriteExt::write_all(&mut near, &sent)
+                .await
+                .unwrap();
+            drop(near);
+        };
+        let mut received = Vec::new();
+        let receiving = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut received);
+        let ((), read) = tokio::join!(sending, receiving);
+        assert_eq!((read.unwrap(), received == sent), (sent.len(), true));
     }
 
     /// Everything granted before the first drip, and what may follow, fits below the limit that

@@ -97,6 +97,10 @@ impl<S: Copy + PartialEq, E> Inbox<S, E> {
             Some(Queued::Content(of, piece))
                 if *of == stream && piece.len().saturating_add(bytes.len()) <= PIECE_BYTES_MAX =>
             {
+                if piece.capacity().saturating_sub(piece.len()) < bytes.len() {
+                    // Once for all that will be joined: growing step by step copies it each time.
+                    piece.reserve(PIECE_BYTES_MAX.saturating_sub(piece.len()));
+                }
                 piece.extend_from_slice(bytes);
             }
             _ => waiting

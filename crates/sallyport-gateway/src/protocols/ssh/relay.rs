@@ -82,7 +82,7 @@ pub(super) async fn serve(session: Arc<Session>, targets: Arc<Targets>, client: 
     let Some(stop) = stopped else { return };
     // Whatever broke first, the end of the session explains it.
     let stop = session.end_if_over().map_or(stop, Stop::Over);
-    let farewell = part(&session, &client, stop, has_pty);
+    let farewell = Box::pin(part(&session, &client, stop, has_pty));
     // A client that does not listen is not waited for.
     let _ = timeout(FAREWELL_TIME, farewell).await;
 }
@@ -97,12 +97,13 @@ async fn serve_order(
         return Ok(());
     };
     *has_pty = order.pty.is_some();
-    let (record, operation) = begin(session, &order).await?;
-    let opened = targets.open().await.map_err(Stop::Upstream)?;
-    launch(&opened.writer, &order)
+    // Boxed: what is needed once must not stay a part of what lives as long as the channel.
+    let (record, operation) = Box::pin(begin(session, &order)).await?;
+    let opened = Box::pin(targets.open()).await.map_err(Stop::Upstream)?;
+    Box::pin(launch(&opened.writer, &order))
         .await
         .map_err(|_| Stop::TargetGone)?;
-    greet(session, client, &order).await?;
+    Box::pin(greet(session, client, &order)).await?;
     let channel = LiveChannel {
         transfer: transfer_of(&order),
         legs: Legs {

@@ -254,7 +254,7 @@ async fn sftp_up(
                 let mut running = Vec::with_capacity(question.operations.len());
                 let mut refused = None;
                 for operation in question.operations.clone() {
-                    match legs.decide(operation).await? {
+                    match Box::pin(legs.decide(operation)).await? {
                         Ok(operation) => running.push(operation),
                         Err(reason) => {
                             refused = Some(reason);
@@ -326,7 +326,7 @@ async fn scp_source(
             Step::Done => return Ok(()),
             Step::Decide(operation) => {
                 let detail = operation.detail.clone();
-                match legs.decide(operation).await? {
+                match Box::pin(legs.decide(operation)).await? {
                     Ok(running) => {
                         let line = lock(conversation).admit(running);
                         to_sink(line).await?;

@@ -203,6 +203,8 @@ fn prohibited(reason: Reason) -> ChannelOpenFailure {
     }
 }
 
+// What runs once and is large is boxed: russh keeps room for the largest callback in every connection's
+// task, as long as it lives.
 impl server::Handler for Visitor {
     type Error = VisitorError;
 
@@ -236,7 +238,7 @@ impl server::Handler for Visitor {
         let Ok(text) = verified.to_openssh() else {
             return Ok(Auth::reject());
         };
-        let auth = self.login.by_key(user, text).await;
+        let auth = Box::pin(self.login.by_key(user, text)).await;
         self.admitted(auth)
     }
 
@@ -254,7 +256,7 @@ impl server::Handler for Visitor {
         let Ok(text) = text else {
             return Ok(Auth::reject());
         };
-        let auth = self.login.by_certificate(user, text).await;
+        let auth = Box::pin(self.login.by_certificate(user, text)).await;
         self.admitted(auth)
     }
 
@@ -269,7 +271,7 @@ impl server::Handler for Visitor {
                 .map(|answer| String::from_utf8_lossy(&answer).into_owned())
                 .collect()
         });
-        let auth = self.login.by_keyboard(user, answers).await;
+        let auth = Box::pin(self.login.by_keyboard(user, answers)).await;
         self.admitted(auth)
     }
 

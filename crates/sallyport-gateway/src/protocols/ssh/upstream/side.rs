@@ -109,7 +109,7 @@ impl client::Handler for TargetSide {
         &mut self,
         shown: &PublicKeyOrCertificate,
     ) -> Result<bool, UpstreamError> {
-        self.check_key(shown).await
+        Box::pin(self.check_key(shown)).await
     }
 
     async fn data(
