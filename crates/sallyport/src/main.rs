@@ -27,6 +27,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Gives memory back: after a busy hour the system's allocator keeps what hundreds of ended sessions
+/// had taken (`docs/performance.md`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // TLS needs its one provider before anything else runs; there is no second to fall back to.
     if rustls::crypto::aws_lc_rs::default_provider()

@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 
 /// Largest piece that bytes are joined to.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
+/// What a piece that waits costs besides its bytes, about: a peer that alternates between streams makes a
+/// piece of every byte.
+const PIECE_OVERHEAD_BYTES: usize = 128;
 /// Most events that may wait; a legitimate peer never has more than a few.
 const EVENTS_MAX: usize = 1_024;
 
@@ -80,7 +83,7 @@ impl<S: Copy + PartialEq, E> Inbox<S, E> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that wait or are in the task's hands.
+    /// Bytes that wait or are in the task's hands, what holding them costs included.
     pub(super) fn backlog_bytes(&self) -> usize {
         let waiting = self.waiting();
         waiting.content_bytes.saturating_add(waiting.in_hand_bytes)
@@ -98,14 +101,20 @@ impl<S: Copy + PartialEq, E> Inbox<S, E> {
                 if *of == stream && piece.len().saturating_add(bytes.len()) <= PIECE_BYTES_MAX =>
             {
                 if piece.capacity().saturating_sub(piece.len()) < bytes.len() {
-                    // Once for all that will be joined: growing step by step copies it each time.
-                    piece.reserve(PIECE_BYTES_MAX.saturating_sub(piece.len()));
+                    // In few steps, because each copies it; but never much more than it holds, because
+                    // a peer chooses how small the pieces are.
+                    let more = piece.len().saturating_mul(3);
+                    let room = PIECE_BYTES_MAX.saturating_sub(piece.len());
+                    piece.reserve(more.min(room).max(bytes.len()));
                 }
                 piece.extend_from_slice(bytes);
             }
-            _ => waiting
-                .queue
-                .push_back(Queued::Content(stream, BytesMut::from(bytes))),
+            _ => {
+                waiting.content_bytes = waiting.content_bytes.saturating_add(PIECE_OVERHEAD_BYTES);
+                waiting
+                    .queue
+                    .push_back(Queued::Content(stream, BytesMut::from(bytes)));
+            }
         }
         drop(waiting);
         self.arrived.notify_one();
@@ -166,7 +175,10 @@ impl<S: Copy + PartialEq, E> Inbox<S, E> {
                 match waiting.queue.pop_front() {
                     Some(Queued::Content(stream, piece)) => {
                         waiting.in_hand_bytes = piece.len();
-                        waiting.content_bytes = waiting.content_bytes.saturating_sub(piece.len());
+                        waiting.content_bytes = waiting
+                            .content_bytes
+                            .saturating_sub(piece.len())
+                            .saturating_sub(PIECE_OVERHEAD_BYTES);
                         return Some(Arrival::Content(stream, piece.freeze()));
                     }
                     Some(Queued::Event(event)) => {
@@ -231,6 +243,32 @@ mod tests {
         inbox.put_event("eof").unwrap();
         assert!(inbox.next().await.is_some());
         assert_eq!(inbox.backlog_bytes(), 0);
+    }
+
+    /// O1, R22
+    #[tokio::test]
+    async fn given_streams_alternate_byte_by_byte_then_the_pieces_count_for_what_they_cost() {
+        let inbox = TestInbox::default();
+        for _ in 0..1_000 {
+            inbox.put_content(0, b"o");
+            inbox.put_content(1, b"e");
+        }
+        assert!(inbox.backlog_bytes() >= 2_000 * PIECE_OVERHEAD_BYTES);
+        inbox.close();
+        while inbox.next().await.is_some() {}
+        assert_eq!(inbox.backlog_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn given_bytes_are_joined_then_a_piece_takes_little_more_memory_than_it_holds() {
+        let inbox = TestInbox::default();
+        for _ in 0..3 {
+            inbox.put_content(0, b"ab");
+        }
+        match inbox.waiting().queue.front() {
+            Some(Queued::Content(_, piece)) => assert!(piece.capacity() <= 128),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[tokio::test]

@@ -283,7 +283,7 @@ impl Connection {
             }
             (Job::Serve(channel), Some(Admitted::To(session, targets))) => {
                 let serving = relay::serve(Arc::clone(session), Arc::clone(targets), channel);
-                let task = guard(Arc::clone(session), serving);
+                let task = guard(Arc::clone(session), Box::pin(serving));
                 self.tasks
                     .push(self.door.spawn("serve an SSH channel", task));
             }

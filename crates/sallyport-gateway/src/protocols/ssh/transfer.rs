@@ -171,7 +171,7 @@ impl Transfer {
                 ..
             } => {
                 lock(from_client).push(&bytes);
-                sftp_up(legs, conversation, from_client).await
+                Box::pin(sftp_up(legs, conversation, from_client)).await
             }
             Self::Scp {
                 conversation,
@@ -179,8 +179,8 @@ impl Transfer {
             } => {
                 let way = lock(conversation).way();
                 match way {
-                    Way::Upload => scp_source(legs, conversation, answered, bytes).await,
-                    Way::Download => scp_sink(legs, conversation, answered, bytes).await,
+                    Way::Upload => Box::pin(scp_source(legs, conversation, answered, bytes)).await,
+                    Way::Download => Box::pin(scp_sink(legs, conversation, answered, bytes)).await,
                 }
             }
         }
@@ -199,7 +199,7 @@ impl Transfer {
                 ..
             } => {
                 lock(from_target).push(&bytes);
-                sftp_down(legs, conversation, from_target).await
+                Box::pin(sftp_down(legs, conversation, from_target)).await
             }
             Self::Scp {
                 conversation,
@@ -207,8 +207,10 @@ impl Transfer {
             } => {
                 let way = lock(conversation).way();
                 match way {
-                    Way::Upload => scp_sink(legs, conversation, answered, bytes).await,
-                    Way::Download => scp_source(legs, conversation, answered, bytes).await,
+                    Way::Upload => Box::pin(scp_sink(legs, conversation, answered, bytes)).await,
+                    Way::Download => {
+                        Box::pin(scp_source(legs, conversation, answered, bytes)).await
+                    }
                 }
             }
         }
