@@ -319,9 +319,10 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(&rest, b"bc");
-        let mut waits = std::pin::pin!(tokio::io::AsyncReadExt::read(&mut stream, &mut byte));
-        assert!(futures_util::poll!(&mut waits).is_pending());
-        drop(waits);
+        {
+            let mut waits = std::pin::pin!(tokio::io::AsyncReadExt::read(&mut stream, &mut byte));
+            assert!(futures_util::poll!(&mut waits).is_pending());
+        }
         assert_eq!(stream.ahead.capacity(), 0);
     }
 
