@@ -36,14 +36,14 @@ pub fn draw(measure: &str, results: &Results) -> Option<String> {
     let mut y = TOP;
     for row in &rows {
         let label = row.first().map_or("", |series| series.label.as_str());
-        let cores = row.first().and_then(|series| series.key.rsplit('.').next());
+        let cores = row.first().map_or("", |series| series.cores());
         let _ = writeln!(
             body,
             "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{} ({})</text>",
             LABEL_WIDTH - 8.0,
             y + BAR,
             escaped(label),
-            cores.unwrap_or_default(),
+            cores,
         );
         for series in row {
             bar(&mut body, results, series, y, scale);

@@ -4,7 +4,12 @@
 //!
 //! Not here: what is measured and in which unit, which every measure says with its [`Row`].
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path as FilePath};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path as FilePath,
+};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -57,6 +62,15 @@ impl Series {
     /// The middle sample; none when all failed.
     pub fn median(&self) -> Option<f64> {
         percentile(&self.samples, 0.5)
+    }
+
+    /// The last word of the key, if it names cores.
+    pub fn cores(&self) -> &'static str {
+        [Cores::One(0), Cores::All]
+            .map(Cores::word)
+            .into_iter()
+            .find(|word| self.key.rsplit('.').next() == Some(*word))
+            .unwrap_or_default()
     }
 
     /// `201 (169–284)`, or what failed.
@@ -185,7 +199,15 @@ impl Results {
         results
     }
 
+    /// Takes series in place of all earlier ones of the same measures on the same cores: a row that
+    /// is there no more, or a failure, would otherwise stay for ever.
     fn take(&mut self, newer: Vec<Series>) {
+        let taken: BTreeSet<(String, &str)> = newer
+            .iter()
+            .map(|series| (series.measure.clone(), series.cores()))
+            .collect();
+        self.series
+            .retain(|_, series| !taken.contains(&(series.measure.clone(), series.cores())));
         for series in newer {
             self.series
                 .insert((series.key.clone(), series.path.clone()), series);
@@ -309,12 +331,15 @@ mod tests {
     }
 
     #[test]
-    fn results_replace_earlier_ones_of_the_same_row_and_keep_the_others() {
+    fn results_replace_earlier_ones_of_the_same_measure_and_keep_the_others() {
         let folder = std::env::temp_dir().join(format!("figures-test-{}", std::process::id()));
         let run = |key: &'static str, sample: f64| {
             let mut figures = Figures::new("now, here".to_owned());
             figures.begin(key, None);
             figures.add(&rate(), None, sample);
+            if sample < 2.0 {
+                figures.broke(&anyhow::anyhow!("it broke"));
+            }
             figures.write(&folder).unwrap();
         };
         run("bulk", 1.0);

@@ -77,18 +77,15 @@ fn section(measure: &str, results: &Results) -> String {
     for run in runs {
         let _ = writeln!(text, "*{run}*\n");
     }
-    for (suffix, title) in [
-        (".one-core", "All parties on one core:\n\n"),
-        (".all-cores", "All parties on all cores:\n\n"),
+    for (cores, title) in [
+        ("one-core", "All parties on one core:\n\n"),
+        ("all-cores", "All parties on all cores:\n\n"),
         ("", ""),
     ] {
         let rows: Vec<&Series> = series
             .iter()
             .copied()
-            .filter(|series| match suffix {
-                "" => !series.key.ends_with("-core") && !series.key.ends_with("-cores"),
-                _ => series.key.ends_with(suffix),
-            })
+            .filter(|series| series.cores() == cores)
             .collect();
         if !rows.is_empty() {
             text.push_str(title);
