@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use sallyport_api::{rest::sign_in::Enrol, sensitive::Sensitive};
 use sallyport_core::{
+    authz::Reason,
     event::{Actor, Event, EventName, Events},
     id::PersonId,
     principal::{AdminRole, Person, PersonName},
@@ -54,6 +55,9 @@ pub enum EnrolError {
     /// Too many people at the door.
     #[error("find a place at the door: too many wait")]
     Busy,
+    /// Too many failures from this address.
+    #[error("enrol: the address is locked")]
+    Locked,
     /// The password could not be hashed.
     #[error("hash a password")]
     Hash,
@@ -72,6 +76,7 @@ impl Faulty for EnrolError {
             Self::Name { problem } => Fault::field("name", problem),
             Self::Code => Fault::field("code", "the code is unknown, used, or has run out"),
             Self::Busy => Fault::Busy,
+            Self::Locked => Fault::refused(Reason::TooManyAttempts),
             Self::Hash | Self::Totp(_) => Fault::Bug,
             Self::Store(error) => error.fault(),
         }
@@ -181,7 +186,17 @@ pub struct Enrolled {
 pub async fn enrol(control: &Control, ip: IpAddr, enrol: &Enrol) -> Result<Enrolled, EnrolError> {
     let password = Password::read(enrol.password.expose()).map_err(EnrolError::Password)?;
     let code_hash = hash(&canonical(enrol.code.expose()));
-    let Ok(place) = control.doors().passwords.place() else {
+    let attempt = Attempt {
+        door: "enrolment",
+        actor: Actor::Anonymous,
+        ip,
+        claimed: "-",
+        beside: None,
+    };
+    if attempt.is_barred(control) {
+        return Err(EnrolError::Locked);
+    }
+    let Ok(place) = control.doors().passwords.place(attempt.source(control)) else {
         return Err(EnrolError::Busy);
     };
     // Hashed before the code is looked at: a wrong code costs what a right one does, and the write
@@ -207,7 +222,7 @@ pub async fn enrol(control: &Control, ip: IpAddr, enrol: &Enrol) -> Result<Enrol
     match enrolled {
         Some(enrolled) => Ok(enrolled),
         None => {
-            record_refusal(control, ip).await?;
+            record_refusal(control, &attempt).await?;
             Err(EnrolError::Code)
         }
     }
@@ -318,13 +333,7 @@ async fn remove_proofs(
     Ok(events)
 }
 
-async fn record_refusal(control: &Control, ip: IpAddr) -> Result<(), StoreError> {
-    let attempt = Attempt {
-        door: "enrolment",
-        actor: Actor::Anonymous,
-        ip,
-        claimed: "-",
-    };
+async fn record_refusal(control: &Control, attempt: &Attempt<'_>) -> Result<(), StoreError> {
     let failure = Failure {
         person: None,
         claimed: "-".to_owned(),
@@ -332,7 +341,7 @@ async fn record_refusal(control: &Control, ip: IpAddr) -> Result<(), StoreError>
         reason: "unknown-code",
         locks_until: None,
     };
-    failure.record(control, &attempt).await
+    failure.record_guess(control, attempt).await
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use sallyport_core::{
 };
 
 use super::{
-    password::Password,
+    password::{Password, Place},
+    source::{Offence, Source},
     store::{self, factor::Factors},
     throttle::{self, Charge, NameKey},
     totp::OneTimeKey,
@@ -33,6 +34,42 @@ pub(super) struct Attempt<'a> {
     pub(super) ip: IpAddr,
     /// The name as claimed.
     pub(super) claimed: &'a str,
+    /// Who is proven on this connection already, if what is typed adds to that.
+    pub(super) beside: Option<&'a PersonName>,
+}
+
+impl Attempt<'_> {
+    /// Whom it is charged to.
+    fn key(&self) -> NameKey {
+        self.beside
+            .map_or_else(|| NameKey::of(self.claimed), NameKey::beside_proof)
+    }
+
+    /// The source that answers for it; `None` where an address stands for many people.
+    pub(super) fn source(&self, control: &Control) -> Option<Source> {
+        let exempt = &control.config().sign_in.penalties_exempt;
+        let is_exempt = exempt.iter().any(|network| network.contains(self.ip));
+        (!is_exempt).then(|| Source::of(self.ip))
+    }
+
+    /// Whether its source failed so much that it is refused unchecked. Who is proven already is not kept
+    /// out by what others at the same address do.
+    pub(super) fn is_barred(&self, control: &Control) -> bool {
+        let penalties = &control.doors().penalties;
+        self.beside.is_none()
+            && self
+                .source(control)
+                .is_some_and(|source| penalties.is_barred(source, control.now()))
+    }
+
+    pub(super) fn penalise(&self, control: &Control, offence: Offence) {
+        if let Some(source) = self.source(control) {
+            control
+                .doors()
+                .penalties
+                .add(source, offence, control.now());
+        }
+    }
 }
 
 /// What was typed.
@@ -60,7 +97,7 @@ impl Typed<'_> {
 pub(super) enum Refusal {
     /// Name, password or code is wrong, or there is nobody of this name.
     Wrong,
-    /// Too many attempts on this name.
+    /// Too many attempts on this name, or from this address.
     Locked,
     /// Too many people at the door.
     Busy,
@@ -77,6 +114,42 @@ pub(super) struct Right {
     locks_until: Option<Timestamp>,
 }
 
+/// An attempt that may be checked.
+struct Admitted<'a> {
+    place: Place<'a>,
+    key: NameKey,
+    locks_until: Option<Timestamp>,
+}
+
+/// Finds an attempt a place and charges it, unless its source or its name has failed too much.
+async fn admit<'a>(
+    control: &'a Control,
+    attempt: &Attempt<'_>,
+) -> Result<Result<Admitted<'a>, Refusal>, StoreError> {
+    if attempt.is_barred(control) {
+        metrics::counter!("sallyport_authentication_refused_source_total").increment(1);
+        return Ok(Err(Refusal::Locked));
+    }
+    let source = attempt.source(control);
+    let Ok(place) = control.doors().passwords.place(source) else {
+        return Ok(Err(Refusal::Busy));
+    };
+    let key = attempt.key();
+    match throttle::charge(control, &key).await? {
+        Charge::Allowed { locks_until } => Ok(Ok(Admitted {
+            place,
+            key,
+            locks_until,
+        })),
+        Charge::Locked => {
+            // Not checked, so not recorded one by one: the lock is on record.
+            metrics::counter!("sallyport_authentication_refused_locked_total").increment(1);
+            attempt.penalise(control, Offence::Unchecked);
+            Ok(Err(Refusal::Locked))
+        }
+    }
+}
+
 /// Checks what was typed. Failures are counted and recorded here.
 ///
 /// # Errors
@@ -86,17 +159,13 @@ pub(super) async fn check(
     attempt: &Attempt<'_>,
     typed: Typed<'_>,
 ) -> Result<Result<Right, Refusal>, StoreError> {
-    let Ok(place) = control.doors().passwords.place() else {
-        return Ok(Err(Refusal::Busy));
-    };
-    let key = NameKey::of(attempt.claimed);
-    let locks_until = match throttle::charge(control, &key).await? {
-        Charge::Allowed { locks_until } => locks_until,
-        Charge::Locked => {
-            // Not checked, so not recorded one by one: the lock is on record.
-            metrics::counter!("sallyport_authentication_refused_locked_total").increment(1);
-            return Ok(Err(Refusal::Locked));
-        }
+    let Admitted {
+        place,
+        key,
+        locks_until,
+    } = match admit(control, attempt).await? {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Ok(Err(refusal)),
     };
     let known = match attempt.claimed.parse::<PersonName>() {
         Ok(name) => {
@@ -148,12 +217,12 @@ pub(super) async fn check(
         (why, person) => {
             let failure = Failure {
                 person: person.map(|person| (person.id, person.name)),
-                claimed: key.masked(),
+                claimed: NameKey::of(attempt.claimed).masked(),
                 methods: typed.methods(),
                 reason: why.unwrap_or("unknown-name"),
                 locks_until,
             };
-            failure.record(control, attempt).await?;
+            failure.record_guess(control, attempt).await?;
             Ok(Err(Refusal::Wrong))
         }
     }
@@ -199,13 +268,13 @@ impl Right {
         attempt: &Attempt<'_>,
     ) -> Result<(), StoreError> {
         let failure = Failure {
-            claimed: self.key.masked(),
+            claimed: NameKey::of(attempt.claimed).masked(),
             person: Some((self.person.id, self.person.name)),
             methods: self.methods,
             reason: "used-code",
             locks_until: self.locks_until,
         };
-        failure.record(control, attempt).await
+        failure.record_guess(control, attempt).await
     }
 }
 
@@ -224,6 +293,20 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// Records what may have been a guess: its source answers for it, and beside a proof the common
+    /// counter of the name counts it too.
+    pub(super) async fn record_guess(
+        self,
+        control: &Control,
+        attempt: &Attempt<'_>,
+    ) -> Result<(), StoreError> {
+        attempt.penalise(control, Offence::WrongGuess);
+        if let Some(name) = attempt.beside {
+            throttle::charge(control, &NameKey::of_name(name)).await?;
+        }
+        self.record(control, attempt).await
+    }
+
     pub(super) async fn record(
         self,
         control: &Control,

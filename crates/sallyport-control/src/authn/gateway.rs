@@ -176,6 +176,7 @@ pub async fn prove_password(
         actor: Actor::Gateway(gateway_id.clone()),
         ip: proof.facts.ip,
         claimed: claimed.as_str(),
+        beside: base.as_ref().map(|base| &base.person),
     };
     let right = match factor::check(control, &attempt, typed).await? {
         Ok(right) => right,
@@ -282,6 +283,7 @@ impl Doorway<'_> {
                 .claimed
                 .as_ref()
                 .map_or("-", |claimed| claimed.as_str()),
+            beside: None,
         }
     }
 

@@ -19,6 +19,7 @@ mod known_hosts;
 mod password;
 mod proof;
 mod sign_in;
+mod source;
 mod ssh_key;
 mod store;
 mod throttle;
@@ -47,6 +48,7 @@ const ONE_TIME_KEY: &str = "authn/one-time.key";
 pub(crate) struct Doors {
     authority: authority::UserAuthority,
     passwords: password::Passwords,
+    penalties: source::Penalties,
     proofs: proof::Proofs,
     seal: totp::OneTimeSeal,
 }
@@ -61,6 +63,7 @@ impl Doors {
         Ok(Self {
             authority: authority::UserAuthority::default(),
             passwords: password::Passwords::new(),
+            penalties: source::Penalties::default(),
             proofs: proof::Proofs::default(),
             seal,
         })

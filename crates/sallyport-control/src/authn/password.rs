@@ -1,9 +1,13 @@
 //! Passwords: argon2id, off the async threads, a few at a time.
 //!
 //! INVARIANT: checking a password costs the same whether or not there is one to check against; how many
-//! are checked at once, and how many wait, is bounded.
+//! are checked at once, and how many wait, is bounded, in all and for each source.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
@@ -12,6 +16,7 @@ use argon2::{
 use sallyport_core::secret::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::source::Source;
 use crate::kernel::{ids, task};
 
 /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
@@ -22,6 +27,8 @@ const LANES: u32 = 1;
 const AT_ONCE: usize = 2;
 /// Attempts that may wait for their turn: some seconds of work. Later ones are told to come back.
 const WAITING_MAX: usize = 64;
+/// Of these, how many one source may have: a crowd from one place leaves room for everybody else.
+const OF_SOURCE_MAX: usize = 8;
 const CHARS_MIN: usize = 12;
 const CHARS_MAX: usize = 256;
 
@@ -51,12 +58,32 @@ pub(super) struct Busy;
 
 /// A place among those whose password is being hashed. Taken before an attempt is charged, so that a
 /// crowd at the door costs nobody an attempt.
-pub(super) struct Place<'a>(#[expect(dead_code, reason = "held, not read")] SemaphorePermit<'a>);
+pub(super) struct Place<'a> {
+    _permit: SemaphorePermit<'a>,
+    passwords: &'a Passwords,
+    source: Option<Source>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(source) = self.source else { return };
+        let of_sources = &self.passwords.of_sources;
+        let mut counts = of_sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&source);
+            }
+        }
+    }
+}
 
 /// The place where passwords are hashed.
 pub(super) struct Passwords {
     turns: Arc<Semaphore>,
     places: Semaphore,
+    /// Places that each source has.
+    of_sources: Mutex<HashMap<Source, usize>>,
     /// Checked against where there is no hash; nobody knows its password.
     dummy: String,
 }
@@ -74,13 +101,31 @@ impl Passwords {
         Self {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             places: Semaphore::new(AT_ONCE + WAITING_MAX),
+            of_sources: Mutex::default(),
             dummy: hash(&secret).unwrap_or_default(),
         }
     }
 
-    /// A place, unless too many wait.
-    pub(super) fn place(&self) -> Result<Place<'_>, Busy> {
-        self.places.try_acquire().map(Place).map_err(|_| Busy)
+    /// A place, unless too many wait: in all, or from this source. `None` is a source that stands for
+    /// many people and has no limit of its own.
+    pub(super) fn place(&self, source: Option<Source>) -> Result<Place<'_>, Busy> {
+        let permit = self.places.try_acquire().map_err(|_| Busy)?;
+        if let Some(source) = source {
+            let mut counts = self
+                .of_sources
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let count = counts.entry(source).or_default();
+            if *count >= OF_SOURCE_MAX {
+                return Err(Busy);
+            }
+            *count = count.saturating_add(1);
+        }
+        Ok(Place {
+            _permit: permit,
+            passwords: self,
+            source,
+        })
     }
 
     /// The hash to store, in PHC form; `None` when the library fails.
@@ -155,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn given_a_stored_hash_then_only_its_password_is_right_to_the_last_character() {
         let passwords = Passwords::new();
-        let place = passwords.place().unwrap();
+        let place = passwords.place(None).unwrap();
         let long = "p".repeat(CHARS_MAX);
         let stored = passwords.hash(&place, password(&long)).await.unwrap();
         assert!(
@@ -173,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn given_no_stored_hash_or_no_possible_password_then_nothing_is_right() {
         let passwords = Passwords::new();
-        let place = passwords.place().unwrap();
+        let place = passwords.place(None).unwrap();
         let some = "correct horse battery";
         assert!(!passwords.is_right(&place, Some(password(some)), None).await);
         let stored = passwords.hash(&place, password(some)).await.unwrap();
@@ -189,11 +234,26 @@ mod tests {
     fn given_a_crowd_then_the_next_one_is_told_to_come_back() {
         let passwords = Passwords::new();
         let crowd: Vec<_> = (0..AT_ONCE + WAITING_MAX)
-            .map(|_| passwords.place().unwrap())
+            .map(|_| passwords.place(None).unwrap())
             .collect();
-        assert!(passwords.place().is_err());
+        assert!(passwords.place(None).is_err());
         drop(crowd);
-        assert!(passwords.place().is_ok());
+        assert!(passwords.place(None).is_ok());
+    }
+
+    /// R8, R22
+    #[test]
+    fn given_a_crowd_from_one_source_then_others_find_a_place_and_so_does_it_afterwards() {
+        let source = |text: &str| Some(Source::of(text.parse().unwrap()));
+        let passwords = Passwords::new();
+        let crowd: Vec<_> = (0..OF_SOURCE_MAX)
+            .map(|_| passwords.place(source("192.0.2.1")).unwrap())
+            .collect();
+        assert!(passwords.place(source("192.0.2.1")).is_err());
+        assert!(passwords.place(source("192.0.2.2")).is_ok());
+        drop(crowd);
+        assert!(passwords.place(source("192.0.2.1")).is_ok());
+        assert!(passwords.of_sources.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub enum SignInError {
     /// Name, password or code is wrong, or there is nobody of this name: one answer for all.
     #[error("sign in: name, password or code is wrong")]
     Wrong,
-    /// Too many failures on this name.
-    #[error("sign in: the name is locked")]
+    /// Too many failures on this name, or from this address.
+    #[error("sign in: the name or the address is locked")]
     Locked,
     /// Too many people at the door.
     #[error("find a place at the door: too many wait")]
@@ -115,6 +115,7 @@ pub async fn sign_in(
         actor: Actor::Anonymous,
         ip,
         claimed: &sign_in.name,
+        beside: None,
     };
     let typed = Typed {
         password: Some(sign_in.password.expose()),

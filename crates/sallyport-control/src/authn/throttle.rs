@@ -4,10 +4,12 @@
 //! at once are no more than a hundred in a row: the first five are checked, the rest are refused.
 //!
 //! INVARIANT: at most `failures_max` guesses are checked per name within `lock_out`, whatever the door,
-//! across restarts. Names that nobody has count like others, so that the lock-out tells nothing.
+//! across restarts; and as many more beside a proof of that person, see below. Names that nobody has count
+//! like others, so that the lock-out tells nothing.
 //!
-//! Keys and certificates are not charged: they cannot be guessed, and so a stranger who locks a name by
-//! failing on purpose does not keep its person out.
+//! A stranger who locks a name by failing on purpose does not keep its person out. Keys and certificates
+//! are not charged: they cannot be guessed. A password or code typed beside one is charged to a counter of
+//! its own, which only who has the key can use up; failures there count on the common counter too.
 
 use std::time::Duration;
 
@@ -37,6 +39,12 @@ impl NameKey {
 
     pub(super) fn of_name(name: &PersonName) -> Self {
         Self(hash(name.as_str()))
+    }
+
+    /// The key of what is typed where `name` was proven already.
+    pub(super) fn beside_proof(name: &PersonName) -> Self {
+        // No name has a space, so this is no other name's key.
+        Self(hash(&format!("beside a proof of {name}")))
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {

@@ -8,6 +8,7 @@
 
 mod gateway;
 mod listen;
+mod network;
 pub(crate) mod seconds;
 mod sign_in;
 mod store;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 pub use gateway::GatewayDoor;
 pub use listen::Listen;
+pub use network::{Network, ParseNetworkError};
 pub use sign_in::SignInRules;
 pub use store::StoreSettings;
 pub use vault::VaultSettings;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, seconds};
+use super::{ConfigError, Network, seconds};
 
 /// How long what proves a person lives, and when a name is locked.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -21,6 +21,9 @@ pub struct SignInRules {
     /// How long it stays locked. 15 minutes unless set.
     #[serde(rename = "lock_out_s", deserialize_with = "seconds::deserialize")]
     pub lock_out: Duration,
+    /// Networks whose addresses get no penalties for failing: those that stand for many people, such as a
+    /// proxy. This machine alone unless set.
+    pub penalties_exempt: Vec<Network>,
 }
 
 impl Default for SignInRules {
@@ -30,6 +33,7 @@ impl Default for SignInRules {
             token_ttl: Duration::from_secs(8 * 3600),
             failures_max: 5,
             lock_out: Duration::from_secs(15 * 60),
+            penalties_exempt: Network::loopback().to_vec(),
         }
     }
 }

@@ -82,7 +82,29 @@ impl Node {
         let mut config = ControlConfig::default();
         config.store.data_directory = directory.path().join("control");
         set(&mut config);
-        Self::open(config, clock, directory).await
+        Self::open(config, clock, directory, true).await
+    }
+
+    /// With a vault that nobody has made yet.
+    pub async fn start_without_vault() -> Self {
+        let directory = Arc::new(TempDir::new().unwrap());
+        let clock = Arc::new(ManualClock(AtomicI64::new(1_795_355_040_000)));
+        let mut config = ControlConfig::default();
+        config.store.data_directory = directory.path().join("control");
+        Self::open(config, clock, directory, false).await
+    }
+
+    /// The same node after its process was killed, with a clock that stands at another time.
+    pub async fn restart_at(self, time: Timestamp) -> Self {
+        let config = self.control.config().clone();
+        let Self {
+            control,
+            clock,
+            router,
+            directory,
+        } = self;
+        drop((control, router, clock));
+        Self::open(config, Arc::new(ManualClock::at(time)), directory, true).await
     }
 
     /// The same node after its process was killed, with other settings.
@@ -95,16 +117,28 @@ impl Node {
             router,
             directory,
         } = self;
+        let opens_vault = control
+            .vault()
+            .status()
+            .seal
+            .is_some_and(|seal| seal == "key_file");
         drop((control, router));
-        Self::open(config, clock, directory).await
+        Self::open(config, clock, directory, opens_vault).await
     }
 
-    async fn open(config: ControlConfig, clock: Arc<ManualClock>, directory: Arc<TempDir>) -> Self {
+    async fn open(
+        config: ControlConfig,
+        clock: Arc<ManualClock>,
+        directory: Arc<TempDir>,
+        opens_vault: bool,
+    ) -> Self {
         let control = Control::open(config, clock.clone()).await.unwrap();
-        let key_file = directory.path().join("vault.key");
-        secret::workflow::open_with_key_file(&control, &key_file)
-            .await
-            .unwrap();
+        if opens_vault {
+            let key_file = directory.path().join("vault.key");
+            secret::workflow::open_with_key_file(&control, &key_file)
+                .await
+                .unwrap();
+        }
         let router = routes::all().into_router(control.clone());
         Self {
             control,
@@ -136,6 +170,19 @@ impl Node {
         path: &str,
         body: Option<Value>,
     ) -> (u16, Value) {
+        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        self.call_from(client, token, method, path, body).await
+    }
+
+    /// As [`Node::call`], by a client at this address.
+    pub async fn call_from(
+        &self,
+        client: IpAddr,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let mut request = Request::builder().method(method).uri(path);
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -148,9 +195,7 @@ impl Node {
             None => Body::empty(),
         };
         let mut request = request.body(body).unwrap();
-        request
-            .extensions_mut()
-            .insert(ClientAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        request.extensions_mut().insert(ClientAddress(client));
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
