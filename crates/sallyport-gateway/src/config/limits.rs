@@ -28,7 +28,8 @@ pub struct Limits {
     /// Bytes of evidence kept on disk while control cannot take them. As many bytes of memory
     /// at most. Default 64 MiB.
     pub spool_bytes_max: u64,
-    /// Seconds one chunk of a recording may take to become durable. Default 10 s.
+    /// Seconds one chunk of a recording may take to become durable. Default 8 s: with the time that a chunk
+    /// collects, a session ends within ten seconds of its disk.
     pub recorder_stall_s: u64,
 }
 
@@ -43,7 +44,7 @@ impl Default for Limits {
             call_timeout_s: 15,
             control_silence_s: 6,
             spool_bytes_max: 64 * 1024 * 1024,
-            recorder_stall_s: 10,
+            recorder_stall_s: 8,
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::{
 const NOTICE_TIME: Duration = Duration::from_secs(3);
 /// How long a protocol may hold on to a session whose client is cut off too.
 const RELEASE_TIME: Duration = Duration::from_secs(2);
+/// Rest before the end of a session is tried to be kept again.
+const KEEP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Anchors of one recording are at least this far apart.
 const ANCHOR_EVERY: Duration = Duration::from_secs(1);
 
@@ -141,7 +143,7 @@ async fn wait_for_release(state: &SessionState, node: &Node, client_cut: &Cancel
     state.recorder.close();
 }
 
-async fn close(state: &SessionState, recording: RecordingEnd, node: &Node) {
+async fn close(state: &SessionState, recording: RecordingEnd, node: &Arc<Node>) {
     let end = state.ended().await;
     let (bytes_up, bytes_down) = state.counted();
     if recording.anchor.is_none() && bytes_up.saturating_add(bytes_down) > 0 {
@@ -160,20 +162,36 @@ async fn close(state: &SessionState, recording: RecordingEnd, node: &Node) {
     keep_end(closed, node).await;
 }
 
-/// Keeps the end of a session: on disk, or else with control directly.
-pub(crate) async fn keep_end(closed: SessionClosed, node: &Node) {
-    if node
-        .outbox
-        .keep(Evidence::Closed(closed.clone()))
-        .await
-        .is_ok()
-    {
+/// Keeps the end of a session: on disk, or else with control directly. When neither takes it, as on one
+/// full disk, that is tried again in a task of its own until one does: a session that is over must not
+/// stay live on record. After a restart the session is missing in the hello, which says the same.
+pub(crate) async fn keep_end(closed: SessionClosed, node: &Arc<Node>) {
+    if try_to_keep(&closed, node).await {
         return;
     }
-    let session_id = closed.session_id.clone();
-    if let Err(error) = node.control.close_session(closed).await {
-        let error: &dyn std::error::Error = &error;
-        // Control learns of the end all the same: the session is missing in the next hello.
-        tracing::error!(%session_id, error, "the end of a session could not be kept");
+    let trying = Arc::clone(node);
+    node.tasks.spawn("end of a session", async move {
+        loop {
+            tokio::time::sleep(KEEP_AGAIN_AFTER).await;
+            if try_to_keep(&closed, &trying).await {
+                return;
+            }
+        }
+    });
+}
+
+async fn try_to_keep(closed: &SessionClosed, node: &Node) -> bool {
+    let evidence = Evidence::Closed(closed.clone());
+    if node.outbox.keep(evidence).await.is_ok() {
+        return true;
+    }
+    match node.control.close_session(closed.clone()).await {
+        Ok(()) => true,
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            let session_id = &closed.session_id;
+            tracing::error!(%session_id, error, "the end of a session could not be kept; trying again");
+            false
+        }
     }
 }
