@@ -27,8 +27,8 @@ use crate::{failure::Failure, logging::LogFlags};
 
 /// First pause before a child is started again; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
-/// Longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Longest pause: a node whose disk is mended works again within ten seconds.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A child that lived this long had a good start: the next pause is the first again.
 const GOOD_LIFE: Duration = Duration::from_secs(60);
 /// Time for a child to stop in order before it is killed.
