@@ -45,6 +45,10 @@ const WANTED: &[Wanted] = &[
         ],
     },
     Wanted {
+        package: "strace",
+        programs: &["strace"],
+    },
+    Wanted {
         package: "rsync",
         programs: &["rsync"],
     },

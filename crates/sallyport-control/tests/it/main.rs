@@ -13,9 +13,15 @@
 )]
 
 mod apply;
+mod attack_foreign_ids;
+mod attack_guessing;
+mod attack_single_use;
+mod attack_timing;
 mod audit;
 mod authz_matrix;
 mod directory;
+mod fault_clock;
+mod fault_lease;
 mod fault_restored_store;
 mod http;
 mod listener;

@@ -1,5 +1,7 @@
 //! What verification of an export finds, case by case and at random.
 
+use std::collections::BTreeSet;
+
 use sallyport_evidence::log::checkpoint::Checkpoint;
 use sallyport_evidence::log::entry;
 use sallyport_evidence::log::export::{
@@ -73,11 +75,35 @@ fn given_a_log_with_three_levels_of_tiles_when_one_part_is_damaged_then_that_par
     assert_eq!(verdict(&export, None), "entry-missing entry 65536");
 }
 
-/// AU-1: R2 of the threat model, in small; more with `SALLYPORT_MUTATIONS=100000`.
+/// Every kind of damage there is; what the goal names is among them.
+const KINDS: [&str; 18] = [
+    "bit flipped",
+    "byte removed",
+    "byte replaced",
+    "bytes inserted",
+    "entry renumbered",
+    "file removed",
+    "file truncated",
+    "forked",
+    "garbage appended",
+    "line moved",
+    "line repeated",
+    "lines removed",
+    "lines swapped",
+    "older checkpoint",
+    "piece copied",
+    "rolled back",
+    "signed by another key",
+    "time changed",
+];
+
+/// R2, L4, AU-1: 2,000 cases, and 100,000 with `SALLYPORT_TEST_EFFORT=50`.
 #[test]
 fn given_random_damage_when_verified_then_it_is_always_found_and_placed() {
     let mut undetected = Vec::new();
+    let mut tried = BTreeSet::new();
     for (index, size, damaged) in random_damage(golden::mutations(), 0x5a11_9047) {
+        tried.insert(damaged.kind);
         let saved = damaged
             .saved_size
             .map(|size| sample::note(&sample::good(size)));
@@ -92,6 +118,11 @@ fn given_random_damage_when_verified_then_it_is_always_found_and_placed() {
         }
     }
     assert_eq!(undetected, Vec::<String>::new());
+    let missed: Vec<&str> = KINDS
+        .into_iter()
+        .filter(|kind| !tried.contains(kind))
+        .collect();
+    assert_eq!(missed, Vec::<&str>::new(), "not tried");
 }
 
 /// The same damage for the same seed: `count` cases over logs of several sizes.

@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod ledger;
 mod node;
 mod person;
 mod ssh;
@@ -25,6 +26,10 @@ mod crash;
 mod credential;
 mod ending;
 mod evidence;
+mod fault_clock;
+mod fault_disk;
+mod fault_kill;
+mod fault_power_loss;
 mod main_job;
 mod refusal;
 mod restore;

@@ -45,6 +45,10 @@ pub struct Setup {
     pub sign_in: String,
     /// How far its clock is behind, as `libfaketime` spells it: `-10m`.
     pub clock_behind: Option<String>,
+    /// Its clock is set while it runs, by [`Node::set_clock`].
+    pub has_own_clock: bool,
+    /// Its data lies on a disk of its own of so many mebibytes. Needs the right to mount.
+    pub disk_mib: Option<u32>,
 }
 
 /// A node that runs until it is dropped.
@@ -98,7 +102,43 @@ impl Node {
             running: None,
         };
         fs::write(node.config(), node.configuration()).unwrap();
+        if let Some(mib) = node.setup.disk_mib {
+            node.mount(mib);
+        }
+        if node.setup.has_own_clock {
+            node.set_clock("+0");
+        }
         node
+    }
+
+    fn mount(&self, mib: u32) {
+        fs::create_dir(self.data()).unwrap();
+        let status = Command::new("mount")
+            .args([
+                "-t",
+                "tmpfs",
+                "-o",
+                &format!("size={mib}m,mode=700"),
+                "tmpfs",
+            ])
+            .arg(self.data())
+            .status()
+            .unwrap();
+        assert!(
+            status.success(),
+            "a disk of its own needs the right to mount one"
+        );
+    }
+
+    /// Sets its clock, as `libfaketime` spells it: `+1h` is an hour ahead of ours.
+    pub fn set_clock(&self, offset: &str) {
+        let (file, beside) = (self.clock_file(), self.folder.path().join("clock.new"));
+        fs::write(&beside, offset).unwrap();
+        fs::rename(beside, file).unwrap();
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.folder.path().join("clock")
     }
 
     fn configuration(&self) -> String {
@@ -204,6 +244,13 @@ impl Node {
                 .env("FAKETIME", behind)
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
+        if self.setup.has_own_clock {
+            command
+                .env("LD_PRELOAD", fake_time_library())
+                .env("FAKETIME_TIMESTAMP_FILE", self.clock_file())
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         command
     }
 
@@ -261,6 +308,50 @@ impl Node {
         self.replace(role, "-TERM");
     }
 
+    /// Ends roles as a crash would, both at the same moment if both are named; waits for nothing.
+    pub fn kill(&self, roles: &[Role]) {
+        let pids: Vec<u32> = roles.iter().map(|role| self.pid(*role)).collect();
+        for pid in pids {
+            send("-KILL", pid);
+        }
+    }
+
+    /// Makes system calls of a role fail or wait, as `strace --inject` spells it, until the result is
+    /// dropped.
+    pub fn disturb(&self, role: Role, inject: &str) -> Disturbed {
+        let out = Path::new("/dev/null");
+        Disturbed(self.strace(role, &["-e", &format!("inject={inject}")], out))
+    }
+
+    /// Writes down these system calls of a role, whole, until told to stop.
+    pub fn trace(&self, role: Role, calls: &str) -> Traced {
+        let out = self.folder.path().join("trace");
+        let which = format!("trace={calls}");
+        let options = ["-ttt", "-y", "-xx", "-s", "1000000", "-e", &which];
+        let strace = self.strace(role, &options, &out);
+        Traced(Disturbed(strace), out)
+    }
+
+    fn strace(&self, role: Role, options: &[&str], out: &Path) -> Child {
+        let pid = self.pid(role);
+        let mut strace = Command::new("strace")
+            .args(["-f", "-qq", "-o"])
+            .arg(out)
+            .args(options)
+            .args(["-p", &pid.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("strace is missing: apt-get install strace");
+        eventually("it is being traced", || {
+            assert!(strace.try_wait().unwrap().is_none(), "strace gave up");
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            (!status.contains("TracerPid:\t0\n")).then_some(())
+        });
+        strace
+    }
+
     fn replace(&self, role: Role, signal: &str) {
         let before = self.pid(role);
         send(signal, before);
@@ -314,6 +405,34 @@ impl Node {
     }
 }
 
+/// A role some of whose system calls do not do what they should.
+#[derive(Debug)]
+pub struct Disturbed(Child);
+
+/// A role whose system calls are written down.
+#[derive(Debug)]
+pub struct Traced(Disturbed, PathBuf);
+
+impl Traced {
+    /// Stops; returns what was written.
+    pub fn finish(self) -> String {
+        let Self(strace, out) = self;
+        drop(strace);
+        fs::read_to_string(out).unwrap()
+    }
+}
+
+impl Drop for Disturbed {
+    fn drop(&mut self) {
+        // It lets go of the process and ends; both may have ended already.
+        let _ = Command::new("kill")
+            .args(["-INT", &self.0.id().to_string()])
+            .stderr(Stdio::null())
+            .status();
+        let _ = self.0.wait();
+    }
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(running) = &mut self.running {
@@ -326,6 +445,9 @@ impl Drop for Node {
                 let _ = running.server.kill();
                 let _ = running.server.wait();
             }
+        }
+        if self.setup.disk_mib.is_some() {
+            let _ = Command::new("umount").arg("-l").arg(self.data()).status();
         }
         if std::thread::panicking() {
             #[expect(clippy::print_stderr, reason = "whoever reads the failure needs it")]

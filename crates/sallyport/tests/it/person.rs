@@ -13,7 +13,7 @@ use serde_json::Value;
 use totp_rs::Totp;
 
 use crate::{
-    node::{BINARY, Node, finished},
+    node::{BINARY, Node, files_under, finished},
     waiting::eventually,
 };
 
@@ -70,6 +70,16 @@ impl Person {
     pub fn sign_in(&self, words: &[&str]) -> Value {
         let words = [&["login", "--name", &self.name, "--stdin"], words].concat();
         self.json_with(&words, &format!("{PASSWORD}\n{}\n", self.code()))
+    }
+
+    /// The bearer token of the sign-in.
+    pub fn token(&self) -> String {
+        let profile = self.folder.join("profiles");
+        let file = files_under(&profile)
+            .into_iter()
+            .find(|path| path.ends_with("token"))
+            .unwrap();
+        fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
     /// A one-time code that was not used before. Codes are good for their half minute and the ones

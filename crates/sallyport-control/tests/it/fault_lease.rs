@@ -1,0 +1,153 @@
+//! Credentials over restarts: none outlives its grant, and none is forgotten.
+
+use std::{collections::HashMap, time::Duration};
+
+use sallyport_api::gateway::Reply;
+use sallyport_control::{access, broker, lock};
+use sallyport_core::{
+    event::Actor,
+    id::GatewayId,
+    lock::LockScope,
+    time::{Clock as _, Timestamp},
+};
+use sallyport_testkit::effort;
+use serde_json::{Value, json};
+
+use crate::support::{
+    gateway::FakeGateway,
+    node::{Node, Person},
+};
+
+const ALICE_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g";
+/// How long after its end a credential may still be there (R14).
+const LATE: Duration = Duration::from_secs(5);
+
+/// SplitMix64, so that a seed gives the same story on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// What the jobs of a running node do in one second, in the order of its start.
+async fn second(node: &Node) {
+    node.clock.advance(Duration::from_secs(1));
+    access::jobs::expire(&node.control).await.unwrap();
+    broker::lease::revoke_due(&node.control).await.unwrap();
+}
+
+async fn leases(node: &Node, owner: &Person) -> Vec<Value> {
+    let mut all = Vec::new();
+    let mut path = "/v1/leases?limit=200".to_owned();
+    loop {
+        let page = node.ok(owner, "GET", &path, None).await;
+        all.extend(page["items"].as_array().unwrap().clone());
+        match page["next"].as_str() {
+            Some(next) => path = format!("/v1/leases?limit=200&after={next}"),
+            None => return all,
+        }
+    }
+}
+
+/// R14, D4, VA-4: over restarts at random moments no lease lives longer than its grant and five seconds,
+/// and every lease that was ever made is still known.
+#[tokio::test]
+async fn given_restarts_at_random_then_no_lease_outlives_its_grant_and_none_is_lost() {
+    let seed = 14;
+    let mut random = Random(seed);
+    let mut node = Node::start_with(|config| {
+        config.sign_in.token_ttl = Duration::from_secs(24 * 3600);
+    })
+    .await;
+    let owner = node.owner().await;
+    node.target(&owner, "low").await;
+    let alice = node.person(&owner, "alice", &["operators"], &[]).await;
+    let key = json!({ "public_key": ALICE_KEY, "label": "laptop" });
+    node.ok(&alice, "POST", "/v1/self/keys", Some(key)).await;
+    for number in 0..5 {
+        let account =
+            json!({ "target": "web-1", "name": format!("a{number}"), "engine": "ssh_ca" });
+        node.ok(&owner, "POST", "/v1/accounts", Some(account)).await;
+    }
+    let mut ends: HashMap<String, Timestamp> = HashMap::new();
+    for restart in 0..effort::rounds(4) {
+        let listener = broker::rpc::bind(&node.control).unwrap();
+        let serving = tokio::spawn(listener.serve(node.control.clone()));
+        let id = GatewayId::new(node.clock.now(), [1; 10]);
+        let mut gateway = FakeGateway::connect(&node.socket(), id, vec![]).await;
+        let proof = gateway.proven(ALICE_KEY).await;
+        for number in 0..5 {
+            let duration_s = 30 + random.below(90);
+            let ask = json!({
+                "account": format!("a{number}"), "target": "web-1", "reason": "rotate the logs",
+                "duration_s": duration_s,
+            });
+            let (status, request) = node
+                .call(&alice.token, "POST", "/v1/requests", Some(ask))
+                .await;
+            // One that has a live grant of before cannot ask for another.
+            assert!(status < 500, "{request}");
+            let opened = gateway.open_as(&proof, &format!("a{number}")).await;
+            if status < 300 {
+                assert!(
+                    matches!(opened, Reply::Opened(_)),
+                    "seed {seed}: {request} {opened:?}"
+                );
+            }
+        }
+        for lease in leases(&node, &owner).await {
+            let id = lease["id"].as_str().unwrap().to_owned();
+            let end: Timestamp = lease["expires_at"].as_str().unwrap().parse().unwrap();
+            ends.insert(id, end);
+        }
+        for _ in 0..random.below(40) {
+            second(&node).await;
+        }
+        // As a crash: whatever is going on, and then another process with what is on disk.
+        serving.abort();
+        let _ = serving.await;
+        node.control.stop();
+        node.control.live().disconnect_all();
+        assert!(gateway.hung_up().await);
+        drop(gateway);
+        // Down for a while, or only for a moment.
+        let away = Duration::from_secs(random.below(200));
+        let up_at = node.clock.now().plus(away);
+        node = node.restart_at(up_at).await;
+        broker::lease::sweep(&node.control).await.unwrap();
+        for _ in 0..LATE.as_secs() {
+            second(&node).await;
+        }
+        let now = node.clock.now();
+        let found = leases(&node, &owner).await;
+        for (id, end) in &ends {
+            let lease = found.iter().find(|lease| lease["id"] == id.as_str());
+            let lease = lease.unwrap_or_else(|| panic!("seed {seed}: {id} is lost"));
+            assert!(
+                lease["state"] == "revoked" || now <= end.plus(LATE),
+                "seed {seed}, restart {restart}: alive {:?} after its end: {lease}",
+                now.since(*end)
+            );
+        }
+    }
+    assert!(ends.len() >= 5, "{} leases were made", ends.len());
+    let everything = LockScope::Everything;
+    lock::workflow::add(&node.control, Actor::System, everything, "the end", None)
+        .await
+        .unwrap();
+    for _ in 0..200 {
+        second(&node).await;
+    }
+    let found = leases(&node, &owner).await;
+    assert!(
+        found.iter().all(|lease| lease["state"] == "revoked"),
+        "{found:?}"
+    );
+}
