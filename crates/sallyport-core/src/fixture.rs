@@ -107,10 +107,17 @@ pub(crate) fn question(action: Action) -> Question {
             is_break_glass: false,
         }),
         grant: (action != Action::RequestCreate).then(grant_facts),
-        operation: (action == Action::OperationRun).then(|| Operation {
-            kind: OperationKind::Exec,
-            detail: "id".into(),
-        }),
+        operation: match action {
+            Action::RequestCreate | Action::SessionOpen => None,
+            Action::OperationRun => Some(Operation {
+                kind: OperationKind::Exec,
+                detail: "id".into(),
+            }),
+            Action::FeatureUse => Some(Operation {
+                kind: OperationKind::ForwardLocal,
+                detail: "db-1:5432".into(),
+            }),
+        },
         locks: vec![],
         history: HistoryFacts::default(),
     }

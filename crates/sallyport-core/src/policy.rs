@@ -78,6 +78,9 @@ pub enum Constraint {
         /// Bytes.
         bytes: u64,
     },
+    /// What moves in file transfers is kept in the recording, up to the content limit, and not only
+    /// counted and hashed.
+    RecordingFileContent,
 }
 
 /// Constraints added up: what a permit carries and the gateway enforces.
@@ -94,6 +97,9 @@ pub struct Constraints {
     pub download: bool,
     /// Bytes of bulk content recorded in full; beyond, size and running hash.
     pub recording_content_limit_bytes: u64,
+    /// Whether file transfers are such content. Otherwise of a file only size and hash are kept.
+    #[serde(default)]
+    pub records_file_content: bool,
 }
 
 /// No policy may grant longer than this: seven days, in seconds.
@@ -109,6 +115,7 @@ impl Default for Constraints {
             upload: true,
             download: true,
             recording_content_limit_bytes: RECORDING_CONTENT_LIMIT_BYTES,
+            records_file_content: false,
         }
     }
 }
@@ -128,6 +135,7 @@ impl Constraints {
             recording_content_limit_bytes: self
                 .recording_content_limit_bytes
                 .max(other.recording_content_limit_bytes),
+            records_file_content: self.records_file_content || other.records_file_content,
         }
     }
 
@@ -152,6 +160,7 @@ impl Constraints {
             Constraint::RecordingContentLimit { bytes } => {
                 self.recording_content_limit_bytes = self.recording_content_limit_bytes.max(*bytes);
             }
+            Constraint::RecordingFileContent => self.records_file_content = true,
         }
         self
     }
@@ -181,6 +190,7 @@ mod tests {
             (any::<bool>(), any::<bool>())
                 .prop_map(|(up, down)| Constraint::FileTransfer { up, down }),
             (0_u64..1 << 40).prop_map(|bytes| Constraint::RecordingContentLimit { bytes }),
+            Just(Constraint::RecordingFileContent),
         ]
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{id::OperationId, time::Timestamp};
+use crate::{authz::Action, id::OperationId, time::Timestamp};
 
 /// Why a session ended. Printed to the person, counted and recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -108,13 +108,25 @@ pub enum OperationKind {
     FileChange,
     /// A command typed at a prompt; evidence only, it cannot be refused.
     TypedCommand,
-    /// A forwarded connection, agent or display.
-    Forward,
+    /// A connection from the client's side to an address that the target reaches.
+    ForwardLocal,
+    /// A connection from the client's side to a Unix socket of the target.
+    ForwardLocalSocket,
+    /// Listening on an address of the target, and each connection that comes in there.
+    ForwardRemote,
+    /// Listening on a Unix socket of the target, and each connection that comes in there.
+    ForwardRemoteSocket,
+    /// Use of the client's agent by the target.
+    ForwardAgent,
+    /// An environment variable for what is launched.
+    Environment,
+    /// Something the protocol has and we never offer; evidence only, no policy can permit it.
+    Unsupported,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::Shell,
         Self::Exec,
         Self::Subsystem,
@@ -122,7 +134,13 @@ impl OperationKind {
         Self::FileDownload,
         Self::FileChange,
         Self::TypedCommand,
-        Self::Forward,
+        Self::ForwardLocal,
+        Self::ForwardLocalSocket,
+        Self::ForwardRemote,
+        Self::ForwardRemoteSocket,
+        Self::ForwardAgent,
+        Self::Environment,
+        Self::Unsupported,
     ];
 
     /// As policies and the audit log spell it.
@@ -136,7 +154,13 @@ impl OperationKind {
             Self::FileDownload => "file_download",
             Self::FileChange => "file_change",
             Self::TypedCommand => "typed_command",
-            Self::Forward => "forward",
+            Self::ForwardLocal => "forward_local",
+            Self::ForwardLocalSocket => "forward_local_socket",
+            Self::ForwardRemote => "forward_remote",
+            Self::ForwardRemoteSocket => "forward_remote_socket",
+            Self::ForwardAgent => "forward_agent",
+            Self::Environment => "environment",
+            Self::Unsupported => "unsupported",
         }
     }
 }
@@ -146,9 +170,39 @@ impl OperationKind {
 pub struct Operation {
     /// Kind.
     pub kind: OperationKind,
-    /// What exactly: the command line, the file's path, the subsystem's name, the destination. As the
-    /// protocol spelled it, invalid UTF-8 replaced; at most 32 KiB.
+    /// What exactly: the command line, the file's path, the subsystem's name, `NAME=value`, or where a
+    /// connection goes: `db-1.internal:5432`, `[2001:db8::1]:443`, `/run/app.sock`. Destinations in
+    /// their one canonical spelling, everything else as the protocol spelled it, invalid UTF-8
+    /// replaced; at most 32 KiB.
     pub detail: String,
+}
+
+/// The subsystem whose every file is an operation of its own. Others are bytes without meaning to us.
+const FOLLOWED_SUBSYSTEM: &str = "sftp";
+
+impl Operation {
+    /// What policies are asked about it: whether it may run, or, for what is off until a policy names
+    /// it, whether the feature may be used.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self.kind {
+            OperationKind::Shell
+            | OperationKind::Exec
+            | OperationKind::FileUpload
+            | OperationKind::FileDownload
+            | OperationKind::FileChange
+            | OperationKind::TypedCommand => Action::OperationRun,
+            OperationKind::Subsystem if self.detail == FOLLOWED_SUBSYSTEM => Action::OperationRun,
+            OperationKind::Subsystem
+            | OperationKind::ForwardLocal
+            | OperationKind::ForwardLocalSocket
+            | OperationKind::ForwardRemote
+            | OperationKind::ForwardRemoteSocket
+            | OperationKind::ForwardAgent
+            | OperationKind::Environment
+            | OperationKind::Unsupported => Action::FeatureUse,
+        }
+    }
 }
 
 /// Longest `detail` of an operation, in bytes. A longer one is refused, not cut.

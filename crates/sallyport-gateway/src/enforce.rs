@@ -59,7 +59,14 @@ fn refused_by_permit(constraints: &Constraints, kind: OperationKind) -> Option<R
         | OperationKind::Exec
         | OperationKind::Subsystem
         | OperationKind::TypedCommand
-        | OperationKind::Forward => None,
+        | OperationKind::ForwardLocal
+        | OperationKind::ForwardLocalSocket
+        | OperationKind::ForwardRemote
+        | OperationKind::ForwardRemoteSocket
+        | OperationKind::ForwardAgent
+        | OperationKind::Environment => None,
+        // Whatever a policy says.
+        OperationKind::Unsupported => Some(Reason::FeatureRefused),
     }
 }
 

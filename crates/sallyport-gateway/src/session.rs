@@ -137,6 +137,12 @@ impl Session {
             .take()
     }
 
+    /// Whether policy wants the content of transferred files in the recording.
+    #[must_use]
+    pub fn records_file_content(&self) -> bool {
+        self.state.records_file_content()
+    }
+
     /// Connects to the target. The stream is cut the moment the session is over.
     ///
     /// # Errors

@@ -329,6 +329,7 @@ struct ExpectedConstraints {
     upload: Option<bool>,
     download: Option<bool>,
     recording_content_limit_bytes: Option<u64>,
+    records_file_content: Option<bool>,
 }
 
 impl Outcome {
@@ -424,6 +425,11 @@ impl ExpectedConstraints {
                 "recording_content_limit_bytes",
                 text(self.recording_content_limit_bytes),
                 text(Some(actual.recording_content_limit_bytes)),
+            ),
+            (
+                "records_file_content",
+                text(self.records_file_content),
+                text(Some(actual.records_file_content)),
             ),
         ];
         pairs

@@ -16,7 +16,8 @@ use cedar_policy::{
 };
 use sallyport_core::{
     authz::{
-        Evaluation, GrantFacts, OperationFacts, PolicyEngine, PolicyError, Question, RequestFacts,
+        Action, Evaluation, GrantFacts, OperationFacts, PolicyEngine, PolicyError, Question,
+        RequestFacts,
     },
     policy::Demand,
     principal::PrincipalKind,
@@ -54,13 +55,19 @@ impl Bundle {
         let authorise = answer(&self.inner.authorise)?;
         let require = answer(&self.inner.require)?;
 
-        let determining = sorted_ids(&authorise);
-        let is_authorised = authorise.decision() == Decision::Allow;
+        let mut determining = sorted_ids(&authorise);
+        let is_allowed = authorise.decision() == Decision::Allow;
+        // Cedar names determining policies of a denial only when a forbid was satisfied.
+        let is_forbidden = !is_allowed && !determining.is_empty();
+        if is_allowed && question.action == Action::FeatureUse {
+            // Features are off until a policy names them: one written for every action, maybe before
+            // there were features, means none.
+            determining.retain(|id| !self.inner.authorise.is_for_every_action(id));
+        }
         Ok(Evaluation {
             bundle: self.inner.hash.clone(),
-            is_authorised,
-            // Cedar names determining policies of a denial only when a forbid was satisfied.
-            is_forbidden: !is_authorised && !determining.is_empty(),
+            is_authorised: is_allowed && !determining.is_empty(),
+            is_forbidden,
             determining,
             demands: self.demands(&require)?,
         })

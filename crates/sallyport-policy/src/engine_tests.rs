@@ -232,6 +232,43 @@ fn each_of_the_three_actions_gets_its_own_answer() {
     assert_eq!(answer(&operation).determining, ["no-shell"]);
 }
 
+/// GW-1, F4: a policy written for every action, maybe before there were features, opens none.
+#[test]
+fn a_feature_is_off_until_a_policy_names_it() {
+    let everything = bundle(PERMIT_ALL, "");
+    assert!(
+        everything
+            .evaluate(&question(Action::OperationRun))
+            .unwrap()
+            .is_authorised
+    );
+    let answer = everything.evaluate(&question(Action::FeatureUse)).unwrap();
+    assert!(!answer.is_authorised && !answer.is_forbidden);
+    assert_eq!(answer.determining, Vec::<String>::new());
+
+    let named = format!(
+        "{PERMIT_ALL} @id(\"db\") permit (principal, action == Action::\"feature.use\", resource)
+           when {{ context.operation.kind == OperationKind::\"forward_local\" }}
+           when {{ context.operation.detail == \"db-1:5432\" }};"
+    );
+    let mut asked = question(Action::FeatureUse);
+    let answer = bundle(&named, "").evaluate(&asked).unwrap();
+    assert!(answer.is_authorised);
+    assert_eq!(answer.determining, ["db"]);
+    asked.operation.as_mut().unwrap().detail = "db-2:5432".into();
+    assert!(!bundle(&named, "").evaluate(&asked).unwrap().is_authorised);
+
+    let refused = format!(
+        "{named} @id(\"none\") forbid (principal, action, resource)
+           when {{ context has operation && context.operation.kind == OperationKind::\"forward_local\" }};"
+    );
+    let answer = bundle(&refused, "")
+        .evaluate(&question(Action::FeatureUse))
+        .unwrap();
+    assert!(answer.is_forbidden);
+    assert_eq!(answer.determining, ["none"]);
+}
+
 /// PO-2, PO-9
 #[test]
 fn every_satisfied_policy_of_the_require_set_adds_its_demand_under_its_name() {

@@ -71,11 +71,18 @@ pub(crate) fn question(action: Action) -> Question {
             duration_s: 3_600,
             is_break_glass: false,
         }),
-        grant: (action == Action::OperationRun).then_some(grant),
-        operation: (action == Action::OperationRun).then(|| Operation {
-            kind: OperationKind::Exec,
-            detail: "id".into(),
-        }),
+        grant: action.is_within_session().then_some(grant),
+        operation: match action {
+            Action::RequestCreate | Action::SessionOpen => None,
+            Action::OperationRun => Some(Operation {
+                kind: OperationKind::Exec,
+                detail: "id".into(),
+            }),
+            Action::FeatureUse => Some(Operation {
+                kind: OperationKind::ForwardLocal,
+                detail: "db-1:5432".into(),
+            }),
+        },
         locks: vec![],
         history: HistoryFacts::default(),
     }

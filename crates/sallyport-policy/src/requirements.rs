@@ -14,6 +14,7 @@
 //! | `@idle_timeout("15m")` | a session in which nothing passes for this long ends |
 //! | `@file_transfer("none")`, `up`, `down`, `both` | directions in which files may move |
 //! | `@recording_content_limit("64MiB")` | bulk content recorded in full |
+//! | `@recording_files("content")` | the content of transferred files is recorded, not only size and hash |
 //!
 //! INVARIANT: every number is bounded here, so that no bundle demands what can never be met.
 
@@ -55,7 +56,7 @@ struct Annotation {
     parse: Parser,
 }
 
-const REGISTRY: [Annotation; 8] = [
+const REGISTRY: [Annotation; 9] = [
     Annotation {
         key: "approval",
         form: "\"1\" to \"32\", or with a group: \"2 from sre\"",
@@ -90,6 +91,11 @@ const REGISTRY: [Annotation; 8] = [
         key: "recording_content_limit",
         form: "a size such as \"64MiB\" (KiB, MiB, GiB), at most 1024GiB",
         parse: parse_recording_content_limit,
+    },
+    Annotation {
+        key: "recording_files",
+        form: "\"content\"",
+        parse: parse_recording_files,
     },
     Annotation {
         key: "ticket",
@@ -267,6 +273,10 @@ fn parse_recording_content_limit(argument: &str) -> Option<Parsed> {
     ))
 }
 
+fn parse_recording_files(argument: &str) -> Option<Parsed> {
+    (argument == "content").then_some(Parsed::Constraint(Constraint::RecordingFileContent))
+}
+
 /// Seconds of `90s`, `15m`, `8h` or `7d`: from one second to seven days.
 pub(crate) fn parse_duration_s(text: &str) -> Option<u64> {
     let units = [('s', 1_u64), ('m', 60), ('h', 3_600), ('d', 86_400)];
@@ -398,6 +408,8 @@ mod tests {
             ("idle_timeout", "9s"),
             ("file_transfer", "upload"),
             ("file_transfer", ""),
+            ("recording_files", ""),
+            ("recording_files", "none"),
             ("recording_content_limit", "64"),
             ("recording_content_limit", "64MB"),
             ("recording_content_limit", "1025GiB"),

@@ -36,10 +36,11 @@ pub(crate) const SENSITIVITIES: [Sensitivity; 4] = [
 ];
 
 /// Every action a policy may name.
-pub(crate) const ACTIONS: [Action; 3] = [
+pub(crate) const ACTIONS: [Action; 4] = [
     Action::RequestCreate,
     Action::SessionOpen,
     Action::OperationRun,
+    Action::FeatureUse,
 ];
 
 /// The place of `item` in `list`, counted from 1: what policies compare. Zero, which is weaker than
@@ -106,7 +107,7 @@ fn context_fields(action: Action) -> String {
     request?: Request,
     grant?: Grant,"
         }
-        Action::OperationRun => {
+        Action::OperationRun | Action::FeatureUse => {
             "
     request?: Request,
     grant: Grant,
@@ -166,7 +167,7 @@ type Grant = { is_break_glass: Bool };
 
 type Operation = {
   kind: OperationKind,
-  detail: String, // command line, path, subsystem or destination
+  detail: String, // command line, path, subsystem, NAME=value or destination
 };
 "#;
 

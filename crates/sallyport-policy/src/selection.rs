@@ -9,7 +9,7 @@
 //! out could not have failed either.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct PolicyIndex {
     policies: Vec<Policy>,
     /// Places in `policies`, by what the scope names; `None` where it names nothing.
     by_scope: HashMap<ScopeKey, Vec<usize>>,
+    /// Ids of those whose scope leaves the action open.
+    actionless: HashSet<String>,
     kept: Mutex<Kept>,
 }
 
@@ -86,11 +88,22 @@ impl PolicyIndex {
                 by_scope.entry(key).or_default().push(place);
             }
         }
+        let actionless = policies
+            .iter()
+            .filter(|policy| matches!(policy.action_constraint(), ActionConstraint::Any))
+            .map(|policy| policy.id().to_string())
+            .collect();
         Self {
             policies,
             by_scope,
+            actionless,
             kept: Mutex::default(),
         }
+    }
+
+    /// Whether a policy's scope leaves the action open.
+    pub(crate) fn is_for_every_action(&self, id: &str) -> bool {
+        self.actionless.contains(id)
     }
 
     /// Every policy, in the order of the files.

@@ -292,12 +292,15 @@ fn refused_before_policy(question: &Question) -> Option<Reason> {
     {
         return Some(Reason::ReviewOutstanding);
     }
-    match (question.action, &question.operation, &question.grant) {
-        // An operation without a grant or without a description is a fault of the caller; deny.
-        (Action::OperationRun, None, _) | (Action::OperationRun, _, None) => {
-            Some(Reason::GrantNotLive)
+    let is_within = question.action.is_within_session();
+    match (&question.operation, &question.grant) {
+        // An operation without a grant or without a description is a fault of the caller; deny. So is
+        // one that is asked about as something else than it is.
+        (None, _) | (_, None) if is_within => Some(Reason::GrantNotLive),
+        (Some(operation), _) if is_within && operation.action() != question.action => {
+            Some(Reason::FeatureRefused)
         }
-        (_, Some(operation), _) if operation.detail.len() > OPERATION_DETAIL_BYTES_MAX => {
+        (Some(operation), _) if operation.detail.len() > OPERATION_DETAIL_BYTES_MAX => {
             Some(Reason::OperationTooLong)
         }
         _ => None,
@@ -395,7 +398,7 @@ fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
                 let age_s = question.now.since(question.authentication.at).as_secs();
                 let is_fresh = max_age_s.is_none_or(|max| age_s <= max);
                 // An operation runs within a session whose sign-in was checked when it opened.
-                let is_checked_here = question.action != Action::OperationRun;
+                let is_checked_here = !question.action.is_within_session();
                 if is_checked_here && (question.authentication.strength < *strength || !is_fresh) {
                     unmet.push(Unmet::Mfa {
                         strength: *strength,

@@ -20,10 +20,11 @@ use crate::{
     time::Timestamp,
 };
 
-const ACTIONS: [Action; 3] = [
+const ACTIONS: [Action; 4] = [
     Action::RequestCreate,
     Action::SessionOpen,
     Action::OperationRun,
+    Action::FeatureUse,
 ];
 
 /// The reason of a denial; anything else fails the test.
@@ -682,6 +683,50 @@ fn an_operation_is_decided_on_the_facts_of_its_session() {
     permitted(&Policies::permitting(), &asked);
 }
 
+/// PO-3: what only the other action permits is not let in by asking under that one.
+#[test]
+fn an_operation_asked_about_under_another_action_is_refused() {
+    for (kind, action) in [
+        (OperationKind::ForwardLocal, Action::OperationRun),
+        (OperationKind::Exec, Action::FeatureUse),
+    ] {
+        let mut question = question(action);
+        question.operation = Some(Operation {
+            kind,
+            detail: "db-1:5432".into(),
+        });
+        assert_eq!(
+            denied(&Policies::permitting(), &question),
+            Reason::FeatureRefused
+        );
+    }
+}
+
+/// GW-1, F4: nobody gets a forwarding or another subsystem under the permission to run things.
+#[test]
+fn forwarding_other_subsystems_and_environment_are_features_and_the_rest_is_not() {
+    let action = |kind, detail: &str| {
+        let detail = detail.to_owned();
+        Operation { kind, detail }.action()
+    };
+    for kind in OperationKind::ALL {
+        let expected = match kind {
+            OperationKind::ForwardLocal
+            | OperationKind::ForwardLocalSocket
+            | OperationKind::ForwardRemote
+            | OperationKind::ForwardRemoteSocket
+            | OperationKind::ForwardAgent
+            | OperationKind::Environment
+            | OperationKind::Subsystem
+            | OperationKind::Unsupported => Action::FeatureUse,
+            _ => Action::OperationRun,
+        };
+        assert_eq!(action(kind, "anything"), expected, "{kind:?}");
+    }
+    let sftp = action(OperationKind::Subsystem, "sftp");
+    assert_eq!(sftp, Action::OperationRun);
+}
+
 fn requirement() -> impl Strategy<Value = Requirement> {
     let strength = prop::sample::select(vec![
         AuthenticationStrength::SingleFactor,
@@ -738,6 +783,7 @@ fn any_question() -> impl Strategy<Value = Question> {
             }
             if let Some(operation) = &mut question.operation {
                 operation.kind = kind;
+                question.action = operation.action();
             }
             question
         })

@@ -25,6 +25,9 @@ pub enum Action {
     SessionOpen,
     /// May this operation run in this session? (`operation.run`)
     OperationRun,
+    /// May this feature of the protocol be used in this session? (`feature.use`) A policy that means
+    /// every action does not mean this one: features are off until a policy names them.
+    FeatureUse,
 }
 
 impl Action {
@@ -35,7 +38,14 @@ impl Action {
             Self::RequestCreate => "request.create",
             Self::SessionOpen => "session.open",
             Self::OperationRun => "operation.run",
+            Self::FeatureUse => "feature.use",
         }
+    }
+
+    /// Whether it is asked about something within a session that is open.
+    #[must_use]
+    pub const fn is_within_session(self) -> bool {
+        matches!(self, Self::OperationRun | Self::FeatureUse)
     }
 }
 
@@ -150,7 +160,7 @@ pub struct Question {
     pub request: Option<RequestFacts>,
     /// The grant, when there is one.
     pub grant: Option<GrantFacts>,
-    /// The operation, for [`Action::OperationRun`].
+    /// The operation, for [`Action::OperationRun`] and [`Action::FeatureUse`].
     pub operation: Option<OperationFacts>,
     /// Locks that could matter.
     pub locks: Vec<Lock>,
@@ -173,7 +183,7 @@ impl Question {
     #[must_use]
     pub fn about_operation(&self, operation: Operation, now: Timestamp) -> Self {
         Self {
-            action: Action::OperationRun,
+            action: operation.action(),
             now,
             operation: Some(operation),
             ..self.clone()

@@ -86,6 +86,14 @@ reasons! {
     FeatureRefused "feature-refused"
         "this feature is not offered through Sallyport"
         "shell, exec, sftp and scp are available";
+    /// Where a forwarded connection would go cannot be read.
+    DestinationInvalid "destination-invalid"
+        "where the connection should go cannot be read"
+        "name a host or an address and a port, or the absolute path of a socket";
+    /// The target did not open what was permitted.
+    TargetRefused "target-refused"
+        "the target refused it"
+        "check that the target's own settings allow it and that something answers there";
     /// An operation's description is too long to decide and record.
     OperationTooLong "operation-too-long"
         "the command or path is too long to be decided and recorded"

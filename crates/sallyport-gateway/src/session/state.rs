@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -54,6 +54,7 @@ pub struct SessionState {
     /// Longest pause in milliseconds; the largest number when there is no limit.
     idle_limit_ms: AtomicI64,
     content_limit_bytes: AtomicU64,
+    records_file_content: AtomicBool,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
     channels: AtomicU32,
@@ -74,6 +75,7 @@ impl SessionState {
             last_active_ms: AtomicI64::new(start.started_at.unix_ms()),
             idle_limit_ms: AtomicI64::new(i64::MAX),
             content_limit_bytes: AtomicU64::new(0),
+            records_file_content: AtomicBool::new(false),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
             channels: AtomicU32::new(0),
@@ -100,6 +102,8 @@ impl SessionState {
         // Recording more is stricter.
         self.content_limit_bytes
             .fetch_max(constraints.recording_content_limit_bytes, Ordering::Relaxed);
+        self.records_file_content
+            .fetch_or(constraints.records_file_content, Ordering::Relaxed);
     }
 
     /// Ends the session unless its time is not over.
@@ -176,6 +180,10 @@ impl SessionState {
 
     pub(super) fn content_limit_bytes(&self) -> u64 {
         self.content_limit_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn records_file_content(&self) -> bool {
+        self.records_file_content.load(Ordering::Relaxed)
     }
 
     pub(super) fn frame<'a>(&self, channel: u32, kind: FrameKind<'a>) -> Frame<'a> {

@@ -166,6 +166,7 @@ impl World {
             Action::RequestCreate,
             Action::SessionOpen,
             Action::OperationRun,
+            Action::FeatureUse,
         ];
         let action = actions[self.dice.below(actions.len())];
         let account = self.dice.below(ACCOUNTS);

@@ -53,6 +53,12 @@ pub(super) enum ClientEvent {
     Pty(PtyRequest),
     /// An environment variable that may be passed on, before the launch.
     Env(String, String),
+    /// One that policy lets pass, and the operation that this is.
+    DecidedEnv(String, String, Operation),
+    /// Something beside the launch that was refused.
+    Refused(Operation, Reason),
+    /// The target may use the client's agent, for what is launched.
+    Agent,
     /// What the channel is for.
     Launch(Launch),
     /// What the channel was for, were it offered.

@@ -4,12 +4,25 @@ use std::time::Duration;
 
 /// Channels open at one time on one connection.
 pub(super) const CHANNELS_MAX: usize = 10;
+/// Connections that a client forwards at one time on one connection, besides its channels.
+pub(super) const FORWARDS_FROM_CLIENT_MAX: usize = 64;
+/// Connections that a target forwards at one time in one session, agents' included.
+pub(super) const FORWARDS_FROM_TARGET_MAX: usize = 64;
+/// Places where a target listens for one session.
+pub(super) const LISTENERS_MAX: usize = 16;
+/// Connections to the target that forwarded ones are spread over before they share.
+pub(super) const FORWARD_CONNECTIONS_MAX: usize = 6;
+/// Channels a target may open on one connection that nobody asked for, before it is cut off.
+pub(super) const UNASKED_CHANNELS_MAX: usize = 16;
 /// Channels ever opened on one connection: russh keeps a little of each that was closed from this side.
 pub(super) const CHANNELS_EVER_MAX: u32 = 65_536;
 /// Connections to the target kept for the session's next channel.
 pub(super) const IDLE_TARGET_CONNECTIONS_MAX: usize = 4;
 /// How long a target may take for the handshake, for logging in, and for opening a channel, each.
 pub(super) const TARGET_ANSWER_TIME: Duration = Duration::from_secs(15);
+/// How long the answer to a request to listen may keep a client's connection waiting: a handshake, a
+/// login and the answer.
+pub(super) const LISTEN_ANSWER_TIME: Duration = Duration::from_secs(30);
 /// How often a target is asked whether it is still there.
 pub(super) const TARGET_PING_EVERY: Duration = Duration::from_secs(30);
 /// Keys a client may offer on one connection, known or not.

@@ -1,7 +1,8 @@
-//! SSH: shell, exec, sftp and scp with stock clients. Everything else is refused by default.
+//! SSH: shell, exec, sftp and scp with stock clients; forwarding, other subsystems and environment where
+//! policy names them. Everything else is refused.
 //!
 //! Followed: RFC 4251 to 4254, RFC 4256 (keyboard-interactive), RFC 8308 and RFC 8332 (extensions,
-//! SHA-2 signatures), OpenSSH's `PROTOCOL` (strict key exchange, SFTP extensions) and
+//! SHA-2 signatures), OpenSSH's `PROTOCOL` (strict key exchange, SFTP extensions, socket and agent forwarding) and
 //! `PROTOCOL.certkeys`, draft-ietf-secsh-filexfer-02 (SFTP version 3), OpenSSH's `scp.c`.
 //!
 //! A client's connection has one visitor (callbacks), one task here that starts and ends things, and
@@ -14,14 +15,18 @@
 
 mod algorithms;
 mod channel;
+mod client_end;
 mod codec;
 mod credential;
+mod destination;
 mod flow;
+mod forward;
 pub mod fuzz;
 mod handshake;
 mod host_key;
 mod inbox;
 mod limits;
+mod meeting;
 mod operations;
 mod relay;
 mod scp;
@@ -36,7 +41,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use russh::{Disconnect, MethodKind, MethodSet, SshId, keys::PrivateKey, server};
 use sallyport_core::{
-    authz::Reason,
     descriptor::{Descriptor, OperationDescriptor, Setting},
     session::{EndReason, OperationKind},
 };
@@ -44,6 +48,7 @@ use sallyport_evidence::recording::SESSION_CHANNEL;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use self::{
+    client_end::{ClientEnd, ClientMeeting},
     flow::{Valve, ValvedStream, WINDOW_BYTES},
     handshake::Admission,
     limits::{
@@ -130,7 +135,11 @@ impl Protocol for Ssh {
             operations: vec![
                 operation(OperationKind::Shell, "an interactive shell", true),
                 operation(OperationKind::Exec, "one command", true),
-                operation(OperationKind::Subsystem, "file transfer by sftp", true),
+                operation(
+                    OperationKind::Subsystem,
+                    "file transfer by sftp; others where policy names them",
+                    true,
+                ),
                 operation(
                     OperationKind::FileUpload,
                     "a file moved to the target",
@@ -152,8 +161,38 @@ impl Protocol for Ssh {
                     false,
                 ),
                 operation(
-                    OperationKind::Forward,
-                    "a forwarded connection, agent or display; never offered",
+                    OperationKind::ForwardLocal,
+                    "a connection from the client's side to an address that the target reaches",
+                    true,
+                ),
+                operation(
+                    OperationKind::ForwardLocalSocket,
+                    "a connection from the client's side to a Unix socket of the target",
+                    true,
+                ),
+                operation(
+                    OperationKind::ForwardRemote,
+                    "listening at the target, and each connection that comes in there",
+                    true,
+                ),
+                operation(
+                    OperationKind::ForwardRemoteSocket,
+                    "listening on a Unix socket of the target, and each connection there",
+                    true,
+                ),
+                operation(
+                    OperationKind::ForwardAgent,
+                    "use of the client's agent by the target",
+                    true,
+                ),
+                operation(
+                    OperationKind::Environment,
+                    "an environment variable beyond language and locale",
+                    true,
+                ),
+                operation(
+                    OperationKind::Unsupported,
+                    "X11 and whatever else is never offered",
                     true,
                 ),
             ],
@@ -169,12 +208,14 @@ impl Protocol for Ssh {
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
         let valve = Valve::default();
         let door = Arc::new(door);
-        let visitor = Visitor::new(Arc::clone(&door), jobs, valve.clone());
+        let meeting = Arc::new(ClientMeeting::default());
+        let visitor = Visitor::new(Arc::clone(&door), jobs, valve.clone(), Arc::clone(&meeting));
         let stream = ValvedStream::new(stream, valve);
         let running = server::run_stream(Arc::clone(&self.config), stream, visitor)
             .await
             .map_err(|error| failed("begin", error))?;
         let connection = Connection {
+            client: ClientEnd::new(running.handle(), meeting),
             door,
             admitted: None,
             tasks: Vec::new(),
@@ -199,6 +240,7 @@ enum Admitted {
 
 /// One client's connection, around its channels' tasks.
 struct Connection {
+    client: ClientEnd,
     door: Arc<Door>,
     admitted: Option<Admitted>,
     tasks: Vec<JoinHandle<Option<()>>>,
@@ -275,7 +317,8 @@ impl Connection {
     async fn take(&mut self, job: Job) {
         match (job, &self.admitted) {
             (Job::Admitted(Admission::Opened(session)), _) => {
-                let targets = Arc::new(Targets::new(Arc::clone(&session)));
+                let targets = Targets::new(Arc::clone(&session), self.client.clone());
+                let targets = Arc::new(targets);
                 self.admitted = Some(Admitted::To(session, targets));
             }
             (Job::Admitted(Admission::Denied(denial)), _) => {
@@ -292,16 +335,52 @@ impl Connection {
                 self.tasks
                     .push(self.door.spawn("deny an SSH channel", telling));
             }
-            (Job::Refused(operation), Some(Admitted::To(session, _))) => {
-                let recording =
-                    session.refuse_operation(SESSION_CHANNEL, operation, Reason::FeatureRefused);
+            (Job::Forward(outgoing), Some(Admitted::To(session, targets))) => {
+                let serving =
+                    forward::from_client(Arc::clone(session), Arc::clone(targets), outgoing);
+                let task = guard(Arc::clone(session), serving);
+                self.tasks
+                    .push(self.door.spawn("carry a connection from a client", task));
+            }
+            (Job::Forward(outgoing), Some(Admitted::Denied(denial))) => {
+                outgoing.deny(denial).await;
+            }
+            (Job::Listen(place, answer), Some(Admitted::To(session, targets))) => {
+                let (session, targets) = (Arc::clone(session), Arc::clone(targets));
+                let listening = guard(Arc::clone(&session), async move {
+                    // A client that is gone needs no answer.
+                    let _ = answer.send(forward::listen(&session, &targets, place).await);
+                });
+                self.tasks
+                    .push(self.door.spawn("have a target listen", listening));
+            }
+            (Job::Listen(_, answer), Some(Admitted::Denied(denial))) => {
+                let _ = answer.send(Err(denial.to_string()));
+            }
+            (Job::StopListening(place, answer), Some(Admitted::To(session, targets))) => {
+                let (session, targets) = (Arc::clone(session), Arc::clone(targets));
+                let stopping = async move {
+                    tokio::select! {
+                        is_stopped = targets.stop_listening(&place) => {
+                            let _ = answer.send(is_stopped);
+                        }
+                        _ = session.ended() => {}
+                    }
+                };
+                self.tasks
+                    .push(self.door.spawn("have a target stop listening", stopping));
+            }
+            (Job::Refused(operation, reason), Some(Admitted::To(session, _))) => {
+                let recording = session.refuse_operation(SESSION_CHANNEL, operation, reason);
                 tokio::select! {
                     () = recording => {}
                     _ = session.ended() => {}
                 }
             }
-            // russh lets nobody open channels who was not let in.
-            (Job::Serve(_), None) | (Job::Refused(_), _) => {}
+            // russh lets nobody open channels who was not let in; dropped, a question is answered
+            // with no.
+            (Job::Serve(_) | Job::Forward(_) | Job::Listen(..) | Job::StopListening(..), None)
+            | (Job::StopListening(..) | Job::Refused(..), _) => {}
         }
         self.tasks.retain(|task| !task.is_finished());
     }

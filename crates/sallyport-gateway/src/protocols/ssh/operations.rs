@@ -22,6 +22,8 @@ pub(super) enum Launch {
     Exec(Vec<u8>),
     /// The `sftp` subsystem.
     Sftp,
+    /// Another subsystem: bytes without meaning to the gateway.
+    Subsystem(String),
 }
 
 impl Launch {
@@ -40,6 +42,10 @@ impl Launch {
                 kind: OperationKind::Subsystem,
                 detail: SFTP.to_owned(),
             },
+            Self::Subsystem(name) => Operation {
+                kind: OperationKind::Subsystem,
+                detail: name.clone(),
+            },
         }
     }
 
@@ -49,6 +55,7 @@ impl Launch {
             Self::Shell => "shell",
             Self::Exec(_) => "exec",
             Self::Sftp => SFTP,
+            Self::Subsystem(_) => "subsystem",
         }
     }
 }
@@ -74,13 +81,21 @@ pub(super) fn exec(command: &[u8]) -> Result<Launch, Reason> {
 /// Reads a subsystem request.
 ///
 /// # Errors
-/// [`Reason::FeatureRefused`] for every subsystem but `sftp`.
+/// [`Reason::FeatureRefused`] for what is no name of a subsystem (RFC 4250 section 4.6.1).
 pub(super) fn subsystem(name: &str) -> Result<Launch, Reason> {
+    let is_name = (1..=SUBSYSTEM_BYTES_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-@+".contains(&b));
     match name {
         SFTP => Ok(Launch::Sftp),
+        name if is_name => Ok(Launch::Subsystem(name.to_owned())),
         _ => Err(Reason::FeatureRefused),
     }
 }
+
+/// Longest name of a subsystem, in bytes.
+const SUBSYSTEM_BYTES_MAX: usize = 64;
 
 /// Longest value of an environment variable, in bytes.
 const ENV_VALUE_BYTES_MAX: usize = 256;
@@ -99,6 +114,47 @@ pub(super) fn passes_env(name: &str, value: &str) -> bool {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"._-@=:,".contains(&b));
     is_locale && is_plain
+}
+
+/// Longest name and value of an environment variable that policy may let pass, in bytes.
+const SETTABLE_NAME_BYTES_MAX: usize = 128;
+const SETTABLE_VALUE_BYTES_MAX: usize = 4_096;
+/// Names that tell the target about its session; never the client's to set.
+const OWN_ENV_PREFIX: &str = "SALLYPORT_";
+
+/// An environment variable as an operation, for policy to decide.
+///
+/// # Errors
+/// [`Reason::FeatureRefused`] for what is no plain variable, or is the gateway's own.
+pub(super) fn environment(name: &str, value: &str) -> Result<Operation, Reason> {
+    let is_name = (1..=SETTABLE_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && !name.starts_with(OWN_ENV_PREFIX);
+    let is_value = value.len() <= SETTABLE_VALUE_BYTES_MAX && !value.contains('\0');
+    match is_name && is_value {
+        true => Ok(Operation {
+            kind: OperationKind::Environment,
+            detail: format!("{name}={value}"),
+        }),
+        false => Err(Reason::FeatureRefused),
+    }
+}
+
+/// Use of the client's agent, as an operation.
+pub(super) fn agent() -> Operation {
+    Operation {
+        kind: OperationKind::ForwardAgent,
+        detail: "auth-agent-req".to_owned(),
+    }
+}
+
+/// What is never offered, as an operation.
+pub(super) fn unsupported(what: String) -> Operation {
+    Operation {
+        kind: OperationKind::Unsupported,
+        detail: what,
+    }
 }
 
 /// Reads an exec command as one of those that a legacy `scp` client sends.
@@ -144,11 +200,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_sftp_is_a_subsystem() {
+    fn only_sftp_is_followed_and_what_is_no_name_is_no_subsystem() {
         assert_eq!(subsystem("sftp"), Ok(Launch::Sftp));
-        for name in ["", "SFTP", "netconf", "sftp "] {
+        for name in ["SFTP", "netconf", "sftp-server@example.com"] {
+            assert_eq!(subsystem(name), Ok(Launch::Subsystem(name.to_owned())));
+        }
+        for name in ["", "sftp ", "a\0b", "../x", "net conf"] {
             assert_eq!(subsystem(name), Err(Reason::FeatureRefused), "{name:?}");
         }
+    }
+
+    /// GW-15, F4
+    #[test]
+    fn policy_decides_on_plain_variables_and_never_on_the_gateways_own() {
+        let detail = |name, value| environment(name, value).map(|one| one.detail);
+        assert_eq!(detail("EDITOR", "vi"), Ok("EDITOR=vi".to_owned()));
+        assert_eq!(detail("_A1", "x=y\nz"), Ok("_A1=x=y\nz".to_owned()));
+        for (name, value) in [
+            ("", "x"),
+            ("A=B", "x"),
+            ("1A", "x"),
+            ("A B", "x"),
+            ("A", "x\0y"),
+            ("SALLYPORT_SESSION_ID", "ses_1"),
+            ("SALLYPORT_", ""),
+        ] {
+            assert_eq!(detail(name, value), Err(Reason::FeatureRefused), "{name:?}");
+        }
+        assert!(detail("A", &"x".repeat(4_097)).is_err());
     }
 
     /// PO-3: what the shell would not see must not be decided on.

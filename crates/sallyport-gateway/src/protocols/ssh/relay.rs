@@ -4,12 +4,13 @@
 //! INVARIANT: nothing of a channel reaches the target before its operation was let through. Every
 //! wait is raced against the end of the session.
 //!
-//! Not here: the bytes' meaning (`transfer`), the target's connection (`upstream`), callbacks
-//! (`visitor`).
+//! Not here: what a channel is asked to be (`order`), the bytes' meaning (`transfer`), the target's
+//! connection (`upstream`), callbacks (`visitor`).
+
+mod order;
 
 use std::sync::Arc;
 
-use russh::ChannelWriteHalf;
 use sallyport_core::{
     authz::Reason,
     session::{EndReason, Operation, OperationOutcome},
@@ -17,8 +18,10 @@ use sallyport_core::{
 use sallyport_evidence::recording::{FrameKind, SESSION_CHANNEL};
 use tokio::time::timeout;
 
+use self::order::{Begun, Order};
+
 use super::{
-    channel::{ClientChannel, ClientEvent, PtyRequest, signal_name},
+    channel::{ClientChannel, ClientEvent, signal_name},
     inbox::Arrival,
     limits::{FAREWELL_TIME, FLUSH_TIME},
     operations::{self, Launch},
@@ -26,10 +29,7 @@ use super::{
     upstream::{Stream, TargetChannel, TargetEvent, Targets, UpstreamError},
     wording,
 };
-use crate::session::{
-    ChannelOpening, ChannelRecord, Content, End, OperationResult, OperationStart, RunningOperation,
-    Session, SessionOver,
-};
+use crate::session::{End, OperationResult, RunningOperation, Session, SessionOver};
 
 /// Why a channel ended otherwise than by itself.
 enum Stop {
@@ -64,13 +64,6 @@ impl From<TransferError> for Stop {
     }
 }
 
-/// What a channel was asked to be.
-struct Order {
-    launch: Launch,
-    pty: Option<PtyRequest>,
-    env: Vec<(String, String)>,
-}
-
 /// Serves one channel of an open session until it is closed.
 pub(super) async fn serve(session: Arc<Session>, targets: Arc<Targets>, client: ClientChannel) {
     let client = Arc::new(client);
@@ -93,17 +86,23 @@ async fn serve_order(
     client: &Arc<ClientChannel>,
     has_pty: &mut bool,
 ) -> Result<(), Stop> {
-    let Some(order) = await_order(session, client).await? else {
+    let Some(order) = order::await_order(session, client).await? else {
         return Ok(());
     };
     *has_pty = order.pty.is_some();
     // Boxed: what is needed once must not stay a part of what lives as long as the channel.
-    let (record, operation) = Box::pin(begin(session, &order)).await?;
+    let (order, mut begun) = Box::pin(order::begin(session, order)).await?;
     let opened = Box::pin(targets.open()).await.map_err(Stop::Upstream)?;
-    Box::pin(launch(&opened.writer, &order))
+    Box::pin(order::launch(session, &opened, &order, &mut begun))
         .await
         .map_err(|_| Stop::TargetGone)?;
-    Box::pin(greet(session, client, &order)).await?;
+    let Begun {
+        record,
+        operation,
+        agent,
+        ..
+    } = begun;
+    Box::pin(order::greet(session, client, &order)).await?;
     let channel = LiveChannel {
         transfer: transfer_of(&order),
         legs: Legs {
@@ -115,7 +114,11 @@ async fn serve_order(
         },
         target: opened,
     };
-    channel.run(targets, operation, order.pty.is_some()).await
+    let served = channel.run(targets, operation, order.pty.is_some()).await;
+    if let (Some(agent), Ok(())) = (agent, &served) {
+        agent.finish(OperationOutcome::Completed, OperationResult::default());
+    }
+    served
 }
 
 /// Tells a person who was refused why, on the first thing they ask for.
@@ -133,67 +136,12 @@ pub(super) async fn deny(client: ClientChannel, denial: Arc<str>) {
     let _ = told.and(client.close_refused().await);
 }
 
-/// Collects what the client says before it launches something. Nothing when it closes the channel.
-async fn await_order(session: &Session, client: &ClientChannel) -> Result<Option<Order>, Stop> {
-    let (mut pty, mut env) = (None, Vec::new());
-    while let Some(arrival) = client.inbox.next().await {
-        match arrival {
-            Arrival::Event(ClientEvent::Pty(request)) => pty = Some(request),
-            Arrival::Event(ClientEvent::Env(name, value)) => env.push((name, value)),
-            Arrival::Event(ClientEvent::Launch(launch)) => {
-                return Ok(Some(Order { launch, pty, env }));
-            }
-            Arrival::Event(ClientEvent::RefusedLaunch(operation, reason)) => {
-                return Err(refuse_launch(session, operation, reason).await);
-            }
-            // A size or a signal without a process, and bytes for nobody.
-            Arrival::Event(ClientEvent::Resize(_) | ClientEvent::Signal(_) | ClientEvent::Eof)
-            | Arrival::Content((), _) => {}
-        }
-    }
-    Ok(None)
-}
-
 async fn refuse_launch(session: &Session, operation: Operation, reason: Reason) -> Stop {
     let text = wording::refusal(operation.kind.as_str(), reason);
     session
         .refuse_operation(SESSION_CHANNEL, operation, reason)
         .await;
     Stop::Refused(text)
-}
-
-/// Opens the channel in the recording and has its operation decided.
-async fn begin(
-    session: &Arc<Session>,
-    order: &Order,
-) -> Result<(ChannelRecord, RunningOperation), Stop> {
-    let operation = order.launch.operation();
-    let content = match (&order.launch, &order.pty) {
-        (Launch::Shell, _) | (Launch::Exec(_), Some(_)) => Content::Full,
-        (Launch::Sftp, _) => Content::Digest,
-        (Launch::Exec(command), None) => match operations::scp(command) {
-            Some(_) => Content::Digest,
-            None => Content::Limited,
-        },
-    };
-    let record = session
-        .open_channel(ChannelOpening {
-            kind: order.launch.as_str(),
-            pty: order.pty.as_ref().map(PtyRequest::recorded),
-            command: matches!(order.launch, Launch::Exec(_)).then_some(operation.detail.as_str()),
-            content,
-        })
-        .await?;
-    let kind = operation.kind.as_str();
-    match session.begin_operation(record.number(), operation).await {
-        OperationStart::Begun(running) => Ok((record, running)),
-        OperationStart::Refused(reason) => {
-            let text = wording::refusal(kind, reason);
-            record.event(FrameKind::Note(&text)).await?;
-            Err(Stop::Refused(text))
-        }
-        OperationStart::Over(over) => Err(over.into()),
-    }
 }
 
 fn transfer_of(order: &Order) -> Transfer {
@@ -204,49 +152,8 @@ fn transfer_of(order: &Order) -> Transfer {
             Some(command) => Transfer::scp(command),
             None => Transfer::Plain,
         },
-        Launch::Exec(_) | Launch::Shell => Transfer::Plain,
+        Launch::Exec(_) | Launch::Shell | Launch::Subsystem(_) => Transfer::Plain,
     }
-}
-
-async fn launch(
-    target: &ChannelWriteHalf<russh::client::Msg>,
-    order: &Order,
-) -> Result<(), russh::Error> {
-    if let Some(pty) = &order.pty {
-        let size = pty.size;
-        target
-            .request_pty(
-                true,
-                &pty.term,
-                size.columns,
-                size.rows,
-                size.width_pixels,
-                size.height_pixels,
-                &pty.modes,
-            )
-            .await?;
-    }
-    for (name, value) in &order.env {
-        target.set_env(false, name.as_str(), value.as_str()).await?;
-    }
-    match &order.launch {
-        Launch::Shell => target.request_shell(true).await,
-        Launch::Exec(command) => target.exec(true, command.clone()).await,
-        Launch::Sftp => target.request_subsystem(true, order.launch.as_str()).await,
-    }
-}
-
-/// What the person must read before an interactive session.
-async fn greet(session: &Session, client: &ClientChannel, order: &Order) -> Result<(), Stop> {
-    let notice = session.notice();
-    if order.launch != Launch::Shell || notice.is_empty() {
-        return Ok(());
-    }
-    session.note(notice).await?;
-    client
-        .tell(notice, order.pty.is_some())
-        .await
-        .map_err(|_| Stop::ClientGone)
 }
 
 /// A channel that both sides use.
@@ -339,6 +246,9 @@ impl LiveChannel {
                 Arrival::Event(
                     ClientEvent::Pty(_)
                     | ClientEvent::Env(..)
+                    | ClientEvent::DecidedEnv(..)
+                    | ClientEvent::Refused(..)
+                    | ClientEvent::Agent
                     | ClientEvent::Launch(_)
                     | ClientEvent::RefusedLaunch(..),
                 ) => {}

@@ -6,29 +6,41 @@
 //! the target lets nobody in any more do channels share one, and then a stalled one can stall another.
 //!
 //! INVARIANT: the credential is used only after the host key was found to be an accepted one, and
-//! nothing a target says reaches the person unescaped. Channels that a target opens are refused.
+//! nothing a target says reaches the person unescaped. A target opens no channel that was not asked for
+//! on that connection (`asked`).
 //!
-//! Not here: dialling (`session`), moving bytes (`relay`).
+//! Not here: dialling (`session`), moving bytes (`relay`, `forward`).
 
+mod asked;
+mod connection;
+mod listening;
+mod port;
 mod side;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use russh::{ChannelId, ChannelWriteHalf, Sig, SshId, client, keys::PublicKey};
+use russh::{ChannelOpenFailure, Sig, SshId, client, keys::PublicKey};
 use sallyport_api::gateway::CredentialContent;
 use sallyport_core::{authz::Reason, session::EndReason};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
-use self::side::TargetSide;
+use self::{asked::Asked, connection::TargetConnection, port::Port, side::TargetSide};
+pub(super) use self::{
+    asked::{Expected, Way},
+    connection::TargetChannel,
+    listening::{ListenError, Listening},
+};
 use super::{
     algorithms,
+    client_end::ClientEnd,
     credential::{self, LoginError},
-    flow::{CONGESTED_BYTES, CROWDED_BYTES, Valve, ValvedStream, WINDOW_BYTES},
-    inbox::{Arrival, Inbox, Overrun},
-    limits::{IDLE_TARGET_CONNECTIONS_MAX, TARGET_ANSWER_TIME, TARGET_PING_EVERY},
+    destination::Destination,
+    flow::{ValvedStream, WINDOW_BYTES},
+    inbox::{Inbox, Overrun},
+    limits::{
+        FORWARD_CONNECTIONS_MAX, FORWARDS_FROM_TARGET_MAX, IDLE_TARGET_CONNECTIONS_MAX,
+        TARGET_ANSWER_TIME,
+    },
 };
 use crate::{control::ControlError, dial::DialError, session::Session};
 
@@ -68,6 +80,9 @@ pub(super) enum UpstreamError {
     /// It sent more than its windows allow.
     #[error("follow the target")]
     Overrun(#[source] Overrun),
+    /// It opens channels without end that nobody asked for.
+    #[error("refuse ever more channels that nobody asked for")]
+    Unasked,
 }
 
 impl From<russh::Error> for UpstreamError {
@@ -88,7 +103,16 @@ impl UpstreamError {
             | Self::TimedOut { .. }
             | Self::Login(_)
             | Self::Channel(_)
-            | Self::Overrun(_) => Reason::TargetUnreachable,
+            | Self::Overrun(_)
+            | Self::Unasked => Reason::TargetUnreachable,
+        }
+    }
+
+    /// What it said about one channel, the connection being as good as before.
+    pub(super) const fn channel_refusal(&self) -> Option<&ChannelOpenFailure> {
+        match self {
+            Self::Channel(russh::Error::ChannelOpenFailure(failure)) => Some(failure),
+            _ => None,
         }
     }
 
@@ -131,138 +155,6 @@ pub(super) enum TargetEvent {
 
 type TargetInbox = Inbox<Stream, TargetEvent>;
 
-/// Where what arrives on a connection goes.
-#[derive(Debug, Default)]
-struct Port {
-    channels: Mutex<HashMap<ChannelId, Arc<TargetInbox>>>,
-    valve: Valve,
-}
-
-impl Port {
-    fn channels(&self) -> MutexGuard<'_, HashMap<ChannelId, Arc<TargetInbox>>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether so much waits that the connection must not be read.
-    fn is_full(&self) -> bool {
-        let channels = self.channels();
-        let waiting_bytes = channels
-            .values()
-            .map(|inbox| inbox.backlog_bytes())
-            .fold(0, usize::saturating_add);
-        match channels.len() {
-            0 | 1 => waiting_bytes > CONGESTED_BYTES,
-            _ => waiting_bytes > CROWDED_BYTES,
-        }
-    }
-
-    fn put_content(&self, id: ChannelId, stream: Stream, bytes: &[u8]) {
-        if let Some(inbox) = self.channels().get(&id) {
-            inbox.put_content(stream, bytes);
-        }
-        if self.is_full() {
-            self.valve.close();
-        }
-    }
-
-    fn relieve(&self) {
-        if !self.is_full() {
-            self.valve.open();
-        }
-    }
-
-    fn put_event(&self, id: ChannelId, event: TargetEvent) -> Result<(), UpstreamError> {
-        match self.channels().get(&id) {
-            Some(inbox) => inbox.put_event(event).map_err(UpstreamError::Overrun),
-            None => Ok(()),
-        }
-    }
-
-    /// Nothing more will arrive on a channel.
-    fn close(&self, id: ChannelId) {
-        if let Some(inbox) = self.channels().remove(&id) {
-            inbox.close();
-        }
-    }
-
-    /// Nothing more will arrive at all.
-    fn close_all(&self) {
-        for (_, inbox) in self.channels().drain() {
-            inbox.close();
-        }
-    }
-}
-
-/// One channel at the target, and the connection that carries it. Dropping it without
-/// [`Targets::give_back`] ends the connection, unless another channel shares it.
-pub(super) struct TargetChannel {
-    /// Sends to the target.
-    pub(super) writer: Arc<ChannelWriteHalf<client::Msg>>,
-    inbox: Arc<TargetInbox>,
-    connection: Arc<TargetConnection>,
-}
-
-impl TargetChannel {
-    /// What the target says next; nothing once the channel is closed.
-    pub(super) async fn next(&self) -> Option<Arrival<Stream, TargetEvent>> {
-        // The task has dealt with what it took before: there may be room again.
-        self.connection.port.relieve();
-        self.inbox.next().await
-    }
-
-    /// Resolves when the target no longer answers.
-    pub(super) async fn dead(&self) {
-        loop {
-            tokio::time::sleep(TARGET_PING_EVERY).await;
-            let ping = timeout(TARGET_ANSWER_TIME, self.connection.handle.send_ping());
-            match ping.await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                // What is held back is not read, its answer to a ping neither.
-                Err(_) if self.connection.port.is_full() => {}
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Whether the connection broke, not only the channel.
-    pub(super) fn is_lost(&self) -> bool {
-        self.connection.handle.is_closed()
-    }
-}
-
-impl Drop for TargetChannel {
-    fn drop(&mut self) {
-        let port = &self.connection.port;
-        port.close(self.writer.id());
-        port.relieve();
-    }
-}
-
-struct TargetConnection {
-    handle: client::Handle<TargetSide>,
-    port: Arc<Port>,
-}
-
-impl TargetConnection {
-    async fn open(self: &Arc<Self>) -> Result<TargetChannel, UpstreamError> {
-        let opened = timeout(TARGET_ANSWER_TIME, self.handle.channel_open_session())
-            .await
-            .map_err(|_| UpstreamError::TimedOut {
-                what: "open a channel",
-            })?;
-        // What arrives is taken from the callbacks; the queue that russh would fill is dropped.
-        let (_, writer) = opened.map_err(UpstreamError::Channel)?.split();
-        let inbox = Arc::new(TargetInbox::default());
-        self.port.channels().insert(writer.id(), Arc::clone(&inbox));
-        Ok(TargetChannel {
-            writer: Arc::new(writer),
-            inbox,
-            connection: Arc::clone(self),
-        })
-    }
-}
-
 /// The way to the target for all channels of one session.
 pub(super) struct Targets {
     session: Arc<Session>,
@@ -271,6 +163,10 @@ pub(super) struct Targets {
     accepted: Mutex<Vec<PublicKey>>,
     first: tokio::sync::Mutex<()>,
     connections: Mutex<Connections>,
+    /// Where channels go that the target opens.
+    client: ClientEnd,
+    forwards_from_target: Arc<Semaphore>,
+    listening: tokio::sync::Mutex<Listening>,
 }
 
 #[derive(Default)]
@@ -281,13 +177,16 @@ struct Connections {
 }
 
 impl Targets {
-    pub(super) fn new(session: Arc<Session>) -> Self {
+    pub(super) fn new(session: Arc<Session>, client: ClientEnd) -> Self {
         Self {
             credential: session.take_credential(),
             session,
             accepted: Mutex::default(),
             first: tokio::sync::Mutex::default(),
             connections: Mutex::default(),
+            client,
+            forwards_from_target: Arc::new(Semaphore::new(FORWARDS_FROM_TARGET_MAX)),
+            listening: tokio::sync::Mutex::default(),
         }
     }
 
@@ -304,7 +203,7 @@ impl Targets {
     /// [`UpstreamError`].
     pub(super) async fn open(&self) -> Result<TargetChannel, UpstreamError> {
         while let Some(connection) = self.take_idle() {
-            if connection.handle.is_closed() {
+            if connection.is_closed() {
                 continue;
             }
             // A target may have closed it a moment ago; then a new one is made.
@@ -324,31 +223,98 @@ impl Targets {
         }
     }
 
+    /// Opens a connection to `destination`: over an idle connection to the target, a new one while there
+    /// are few, or one that is in use. `originator` is for the target's log.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; [`UpstreamError::channel_refusal`] tells a destination that does not answer
+    /// from a target that cannot be used.
+    pub(super) async fn open_direct(
+        &self,
+        destination: &Destination,
+        originator: &(String, u32),
+    ) -> Result<TargetChannel, UpstreamError> {
+        while let Some(connection) = self.take_idle() {
+            if connection.is_closed() {
+                continue;
+            }
+            match connection.open_direct(destination, originator).await {
+                Ok(channel) => return Ok(self.in_use(channel)),
+                Err(error) if error.channel_refusal().is_some() => {
+                    self.keep(connection);
+                    return Err(error);
+                }
+                // A target may have closed it a moment ago; then another one is tried.
+                Err(_) => {}
+            }
+        }
+        let connection = match self.least_busy() {
+            Some(busy) if self.busy_count() >= FORWARD_CONNECTIONS_MAX => busy,
+            busy => match (self.connect().await, busy) {
+                (Ok(connection), _) => Arc::new(connection),
+                (Err(UpstreamError::Login(_)), Some(busy)) => busy,
+                (Err(error), _) => return Err(error),
+            },
+        };
+        match connection.open_direct(destination, originator).await {
+            Ok(channel) => Ok(self.in_use(channel)),
+            Err(error) => {
+                if error.channel_refusal().is_some() {
+                    self.keep(connection);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn busy_count(&self) -> usize {
+        let connections = self.connections();
+        let live = connections.busy.iter().filter(|one| one.strong_count() > 0);
+        live.count()
+    }
+
     fn take_idle(&self) -> Option<Arc<TargetConnection>> {
         self.connections().idle.pop()
     }
 
     fn in_use(&self, channel: TargetChannel) -> TargetChannel {
         let mut connections = self.connections();
-        connections.busy.retain(|one| one.strong_count() > 0);
-        connections.busy.push(Arc::downgrade(&channel.connection));
+        if let Some(connection) = channel.connection() {
+            let itself = Arc::downgrade(connection);
+            connections
+                .busy
+                .retain(|one| one.strong_count() > 0 && !one.ptr_eq(&itself));
+            connections.busy.push(itself);
+        }
         channel
     }
 
     fn least_busy(&self) -> Option<Arc<TargetConnection>> {
         let connections = self.connections();
         let live = connections.busy.iter().filter_map(Weak::upgrade);
-        live.filter(|one| !one.handle.is_closed())
-            .min_by_key(|one| one.port.channels().len())
+        live.filter(|one| !one.is_closed() && !one.is_exclusive())
+            .min_by_key(|one| one.channels())
     }
 
-    /// Gives a connection back whose channel the target has closed.
+    /// Gives a connection back whose channel is over.
     pub(super) fn give_back(&self, channel: TargetChannel) {
-        let connection = Arc::clone(&channel.connection);
+        let Some(connection) = channel.connection().map(Arc::clone) else {
+            return;
+        };
         drop(channel);
-        let is_idle = connection.port.channels().is_empty() && !connection.handle.is_closed();
+        self.keep(connection);
+    }
+
+    /// Keeps a connection for the next channel, if nothing uses it.
+    fn keep(&self, connection: Arc<TargetConnection>) {
+        let is_idle =
+            connection.channels() == 0 && !connection.is_closed() && !connection.is_exclusive();
         let mut connections = self.connections();
-        if is_idle && connections.idle.len() < IDLE_TARGET_CONNECTIONS_MAX {
+        let is_kept = connections
+            .idle
+            .iter()
+            .any(|one| Arc::ptr_eq(one, &connection));
+        if is_idle && !is_kept && connections.idle.len() < IDLE_TARGET_CONNECTIONS_MAX {
             let itself = Arc::downgrade(&connection);
             connections.busy.retain(|one| !one.ptr_eq(&itself));
             connections.idle.push(connection);
@@ -362,12 +328,17 @@ impl Targets {
         let first = accepted.is_empty().then_some(first);
         let stream = self.session.dial().await.map_err(UpstreamError::Dial)?;
         let port = Arc::new(Port::default());
+        let asked = Arc::new(Asked::default());
         let seen = Arc::new(Mutex::new(None));
         let side = TargetSide {
             session: Arc::clone(&self.session),
             accepted: accepted.clone(),
             seen: Arc::clone(&seen),
             port: Arc::clone(&port),
+            asked: Arc::clone(&asked),
+            client: self.client.clone(),
+            forwards: Arc::clone(&self.forwards_from_target),
+            unasked: 0,
         };
         let stream = ValvedStream::new(stream, port.valve.clone());
         let handshake = client::connect_stream(Arc::new(config(&accepted)), stream, side);
@@ -389,7 +360,7 @@ impl Targets {
             .await
             .map_err(|_| UpstreamError::TimedOut { what: "log in" })?
             .map_err(UpstreamError::Login)?;
-        Ok(TargetConnection { handle, port })
+        Ok(TargetConnection::new(handle, port, asked))
     }
 
     fn accepted_keys(&self) -> Result<Vec<PublicKey>, UpstreamError> {

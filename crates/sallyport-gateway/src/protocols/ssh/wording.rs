@@ -51,6 +51,16 @@ pub(super) fn reason_lines(reason: Reason) -> String {
     )
 }
 
+/// One reason and its remedy, where there is room for one line.
+pub(super) fn reason_line(reason: Reason) -> String {
+    format!(
+        "sallyport: {} ({}); {}",
+        reason.message(),
+        reason.code(),
+        reason.remedy()
+    )
+}
+
 /// Why one operation was refused, on one line.
 pub(super) fn refusal(what: &str, reason: Reason) -> String {
     format!(

@@ -148,26 +148,49 @@ async fn every_other_channel_and_forwarding_is_refused_and_on_record() {
         .request_x11(true, false, "MIT-MAGIC-COOKIE-1", "00", 0)
         .await
         .unwrap();
-    let records = world.operations(OperationKind::Forward, 7).await;
-    let details: Vec<_> = records
-        .iter()
-        .map(|record| record.operation.detail.as_str())
-        .collect();
-    assert_eq!(
-        details,
-        [
-            "direct-tcpip 10.0.0.1:22",
-            "direct-streamlocal /run/docker.sock",
-            "x11 127.0.0.1:6000",
-            "tcpip-forward 127.0.0.1:8080",
-            "streamlocal-forward /tmp/socket",
-            "auth-agent",
-            "x11",
-        ]
-    );
-    for record in &records {
-        assert_eq!(record.outcome, OperationOutcome::Refused);
-        assert_eq!(record.reason.as_deref(), Some("feature-refused"));
+    // The bundle permits every action and names no feature.
+    for (kind, reason, details) in [
+        (
+            OperationKind::ForwardLocal,
+            "not-permitted",
+            &["10.0.0.1:22"][..],
+        ),
+        (
+            OperationKind::ForwardLocalSocket,
+            "not-permitted",
+            &["/run/docker.sock"],
+        ),
+        (
+            OperationKind::ForwardRemote,
+            "not-permitted",
+            &["127.0.0.1:8080"],
+        ),
+        (
+            OperationKind::ForwardRemoteSocket,
+            "not-permitted",
+            &["/tmp/socket"],
+        ),
+        (
+            OperationKind::ForwardAgent,
+            "not-permitted",
+            &["auth-agent-req"],
+        ),
+        (
+            OperationKind::Unsupported,
+            "feature-refused",
+            &["x11 127.0.0.1:6000", "x11-req"],
+        ),
+    ] {
+        let records = world.operations(kind, details.len()).await;
+        let seen: Vec<_> = records
+            .iter()
+            .map(|record| record.operation.detail.as_str())
+            .collect();
+        assert_eq!(seen, details);
+        for record in &records {
+            assert_eq!(record.outcome, OperationOutcome::Refused);
+            assert_eq!(record.reason.as_deref(), Some(reason), "{kind:?}");
+        }
     }
     assert_eq!(world.sshd.connections(), 0);
 }
@@ -178,10 +201,10 @@ async fn forwarding_and_another_subsystem_are_refused_in_words() {
     let world = World::new().await;
     let mut forwarding = world.ssh_at_keyboard("root@web-1", &[], &[]);
     let ran = output(forwarding.args(["-W", "10.0.0.1:22"])).await;
-    assert!(text(&ran.stderr).contains("(feature-refused)"), "{ran:?}");
+    assert!(text(&ran.stderr).contains("(not-permitted)"), "{ran:?}");
     let ran = output(&mut world.ssh(&["-s"], &["netconf"])).await;
     assert_eq!(ran.status.code(), Some(126));
-    assert!(text(&ran.stderr).contains("(feature-refused)"), "{ran:?}");
+    assert!(text(&ran.stderr).contains("(not-permitted)"), "{ran:?}");
     let records = world.operations(OperationKind::Subsystem, 1).await;
     assert_eq!(records[0].operation.detail, "netconf");
     assert_eq!(records[0].outcome, OperationOutcome::Refused);

@@ -82,7 +82,7 @@ impl Trick {
         (Self::EmptyPacket, Fate::Ends),
         (Self::EndlessBanners, Fate::GoesOn),
         (Self::EndlessIgnores, Fate::GoesOn),
-        (Self::EndlessChannels, Fate::GoesOn),
+        (Self::EndlessChannels, Fate::Ends),
         (Self::UnreadAnswers, Fate::GoesOn),
         (Self::UnfinishedRekey, Fate::Ends),
         (Self::EndlessAnswers, Fate::Either),

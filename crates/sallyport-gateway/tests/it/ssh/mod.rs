@@ -6,6 +6,7 @@ mod feature;
 mod hostile_target;
 mod impersonation;
 mod login;
+mod matrix;
 mod messages;
 mod odd_target;
 mod recorded_bytes;

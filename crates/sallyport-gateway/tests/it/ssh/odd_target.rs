@@ -30,6 +30,10 @@ pub(crate) enum Oddity {
     Floods,
     /// Opens channels of its own to the gateway.
     OpensChannels,
+    /// Opens channels of its own to the gateway until it is cut off.
+    OpensWithoutEnd,
+    /// Listens where it is asked to, and opens channels for that place and for others.
+    Listens,
     /// Takes the password by keyboard-interactive only.
     AsksForPassword,
     /// Asks for it without hiding it.
@@ -46,6 +50,7 @@ pub(crate) struct OddTarget {
     address: SocketAddr,
     host_key: String,
     flooded: watch::Receiver<Option<usize>>,
+    opened: watch::Receiver<Option<String>>,
 }
 
 impl OddTarget {
@@ -62,6 +67,7 @@ impl OddTarget {
         });
         let logins = Arc::new(AtomicUsize::new(0));
         let (floods, flooded) = watch::channel(None);
+        let (opens, opened) = watch::channel(None);
         spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let logins = Arc::clone(&logins);
@@ -69,6 +75,7 @@ impl OddTarget {
                     oddity,
                     logins,
                     floods: floods.clone(),
+                    opens: opens.clone(),
                     channel: None,
                 };
                 if let Ok(running) = server::run_stream(Arc::clone(&config), stream, side).await {
@@ -82,6 +89,7 @@ impl OddTarget {
             address,
             host_key,
             flooded,
+            opened,
         }
     }
 
@@ -89,6 +97,12 @@ impl OddTarget {
     pub(crate) async fn flooded(&mut self) -> usize {
         let flooded = self.flooded.wait_for(Option::is_some);
         within(PATIENCE, flooded).await.unwrap().unwrap()
+    }
+
+    /// Waits until it has opened what it opens. What came of each, a word.
+    pub(crate) async fn opened(&mut self) -> String {
+        let opened = self.opened.wait_for(Option::is_some);
+        within(PATIENCE, opened).await.unwrap().clone().unwrap()
     }
 
     /// Makes it the target.
@@ -103,6 +117,7 @@ struct Side {
     oddity: Oddity,
     logins: Arc<AtomicUsize>,
     floods: watch::Sender<Option<usize>>,
+    opens: watch::Sender<Option<String>>,
     channel: Option<Channel<Msg>>,
 }
 
@@ -130,7 +145,15 @@ impl server::Handler for Side {
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
         let is_right = user == "root" && password == "correct horse";
         Ok(match self.oddity {
-            Oddity::Signals | Oddity::OpensChannels | Oddity::Floods if is_right => Auth::Accept,
+            Oddity::Signals
+            | Oddity::OpensChannels
+            | Oddity::OpensWithoutEnd
+            | Oddity::Listens
+            | Oddity::Floods
+                if is_right =>
+            {
+                Auth::Accept
+            }
             Oddity::LetsInOnce if is_right && self.logins.fetch_add(1, Ordering::SeqCst) == 0 => {
                 Auth::Accept
             }
@@ -167,6 +190,37 @@ impl server::Handler for Side {
         Ok(())
     }
 
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, russh::Error> {
+        let (handle, opens) = (session.handle(), self.opens.clone());
+        let (address, port) = (address.to_owned(), *port);
+        spawn(async move {
+            let at = async |address: &str, port| {
+                let opening = handle.channel_open_forwarded_tcpip(address, port, "10.0.0.9", 9);
+                opening.await.is_ok()
+            };
+            let opened = [
+                at(&address, port + 1).await,
+                at("10.0.0.1", 22).await,
+                handle.channel_open_agent().await.is_ok(),
+                handle
+                    .channel_open_forwarded_streamlocal("/run/app.sock")
+                    .await
+                    .is_ok(),
+                handle.channel_open_session().await.is_ok(),
+                handle.channel_open_x11("10.0.0.9", 6_000).await.is_ok(),
+                at(&address, port).await,
+            ];
+            let words = opened.map(|is_open| if is_open { "opened" } else { "refused" });
+            opens.send_replace(Some(words.join(" ")));
+        });
+        Ok(true)
+    }
+
     async fn exec_request(
         &mut self,
         channel: ChannelId,
@@ -192,6 +246,18 @@ impl server::Handler for Side {
                 });
             }
             Oddity::LetsInOnce => session.data(channel, &b"in"[..])?,
+            Oddity::OpensWithoutEnd => {
+                let (handle, opens) = (session.handle(), self.opens.clone());
+                spawn(async move {
+                    let mut refused = 0_u32;
+                    while let Err(russh::Error::ChannelOpenFailure(_)) =
+                        handle.channel_open_agent().await
+                    {
+                        refused += 1;
+                    }
+                    opens.send_replace(Some(format!("refused {refused}")));
+                });
+            }
             Oddity::OpensChannels => {
                 let handle = session.handle();
                 spawn(async move {

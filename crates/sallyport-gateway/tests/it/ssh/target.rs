@@ -3,14 +3,14 @@
 use std::fs;
 
 use russh::ChannelMsg;
-use sallyport_core::session::EndReason;
+use sallyport_core::session::{EndReason, OperationKind, OperationOutcome};
 use sallyport_testkit::targets::sshd::make_key_pair;
 
 use super::{
     odd_target::{OddTarget, Oddity},
     world::{RawClient, World, output, text, within},
 };
-use crate::control::PATIENCE;
+use crate::control::{PATIENCE, PERMIT_ALL};
 
 /// F6: a changed host key is refused before the credential is used, reported, and said.
 #[tokio::test(flavor = "multi_thread")]
@@ -194,6 +194,65 @@ async fn a_target_that_opens_channels_to_us_gets_none() {
     let world = World::with(|rules| target.serve(rules)).await;
     let ran = world.run(&["anything"]).await;
     assert_eq!(text(&ran.stdout), "refused refused refused", "{ran:?}");
+    let records = world.operations(OperationKind::Unsupported, 3).await;
+    let mut seen: Vec<_> = records
+        .iter()
+        .map(|record| (record.outcome, record.operation.detail.as_str()))
+        .collect();
+    seen.sort_by_key(|(_, detail)| *detail);
+    let refused = OperationOutcome::Refused;
+    assert_eq!(
+        seen,
+        [
+            (refused, "from the target: auth-agent"),
+            (refused, "from the target: forwarded-tcpip 127.0.0.1:22"),
+            (refused, "from the target: session"),
+        ]
+    );
+}
+
+/// F5: a target that goes on is cut off, and its attempts do not flood the evidence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_opens_channels_without_end_is_cut_off() {
+    let mut target = OddTarget::start(Oddity::OpensWithoutEnd).await;
+    let world = World::with(|rules| target.serve(rules)).await;
+    let ran = world.run(&["anything"]).await;
+    assert_eq!(target.opened().await, "refused 16");
+    assert!(text(&ran.stderr).contains("(target-closed)"), "{ran:?}");
+    let records = world.operations(OperationKind::Unsupported, 16).await;
+    assert_eq!(records.len(), 16);
+}
+
+/// F5, PO-3: asked to listen in one place, a target may open channels for that place and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_listens_may_open_channels_for_that_place_alone() {
+    let mut target = OddTarget::start(Oddity::Listens).await;
+    let world = World::with(|rules| {
+        target.serve(rules);
+        rules.bundle = format!(
+            "{PERMIT_ALL} @id(\"it\") permit (principal, action == Action::\"feature.use\", resource)
+               when {{ context.operation.kind == OperationKind::\"forward_remote\" }}
+               when {{ context.operation.detail == \"localhost:8080\" }};"
+        );
+    })
+    .await;
+    let far = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let spec = format!("8080:{}", far.local_addr().unwrap());
+    let ssh = world.ssh(&["-N", "-R", &spec], &[]).spawn().unwrap();
+    assert_eq!(
+        target.opened().await,
+        "refused refused refused refused refused refused opened"
+    );
+    within(PATIENCE, far.accept()).await.unwrap();
+    let refused = world.operations(OperationKind::Unsupported, 6).await;
+    assert_eq!(refused.len(), 6);
+    drop(ssh);
+    // Listening, and the connection that came in.
+    let records = world.operations(OperationKind::ForwardRemote, 2).await;
+    for record in &records {
+        assert_eq!(record.operation.detail, "localhost:8080");
+        assert_ne!(record.outcome, OperationOutcome::Refused, "{record:?}");
+    }
 }
 
 /// GW-11: many targets ask for the password in a prompt of their own.

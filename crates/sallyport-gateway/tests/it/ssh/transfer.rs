@@ -9,7 +9,7 @@ use sallyport_core::{
     session::{EndReason, OperationKind, OperationOutcome},
 };
 
-use super::world::{PROMPTLY, World, output, text, within};
+use super::world::{PROMPTLY, Recorded, World, output, text, walk, within};
 use crate::control::{PATIENCE, PERMIT_ALL};
 
 fn content(size: usize) -> Vec<u8> {
@@ -204,4 +204,31 @@ async fn until_larger(path: &Path, size_bytes: u64) {
         }
     })
     .await;
+}
+
+/// GW-13: where policy says so, what moved is in the recording itself, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn given_policy_wants_content_then_the_recording_holds_it() {
+    for constraints in [vec![Constraint::RecordingFileContent], Vec::new()] {
+        let is_wanted = !constraints.is_empty();
+        let world = World::with(|rules| rules.constraints = constraints).await;
+        let (here, there) = (world.path("here"), world.path("there"));
+        fs::write(&here, b"what moved and nothing else").unwrap();
+        for protocol in [&[][..], &["-O"]] {
+            let mut scp = world.client("scp");
+            scp.args(protocol).arg(&here);
+            let ran = output(scp.arg(world.remote(&there.display().to_string()))).await;
+            assert!(ran.status.success(), "{ran:?}");
+        }
+        world.operations(OperationKind::FileUpload, 2).await;
+        world
+            .control
+            .until(|told| (told.closed.len() == 2).then_some(()))
+            .await;
+        for recorded in walk(&world.path("gateway").join("recordings")) {
+            let recorded = Recorded::read(&fs::read(recorded).unwrap());
+            let is_kept = text(&recorded.input).contains("what moved and nothing else");
+            assert_eq!(is_kept, is_wanted);
+        }
+    }
 }

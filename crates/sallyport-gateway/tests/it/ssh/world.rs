@@ -366,7 +366,7 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    fn read(bytes: &[u8]) -> Self {
+    pub(crate) fn read(bytes: &[u8]) -> Self {
         let container = ContainerReader::open(bytes).unwrap();
         let key = RecordingKey::new(crate::control::RECORDING_KEY);
         let mut opener = Opener::new(container, key).unwrap();

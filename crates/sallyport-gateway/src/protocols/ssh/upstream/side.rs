@@ -1,8 +1,8 @@
 //! What russh calls when a target says something: its host key is checked, what arrives goes to the
-//! channel's inbox, and channels it would open to us are refused.
+//! channel's inbox, and channels it would open to us are refused unless they were asked for.
 //!
 //! INVARIANT: a callback waits for control at most, to pin or report a host key, and never for the
-//! channel's task.
+//! channel's task. A target that opens what nobody asked for is on record, and cut off when it goes on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +10,20 @@ use russh::{
     Channel, ChannelId, ChannelOpenFailure, Sig, client,
     keys::{PublicKey, PublicKeyOrCertificate},
 };
+use sallyport_core::{
+    authz::Reason,
+    session::{Operation, OperationKind},
+};
+use sallyport_evidence::recording::SESSION_CHANNEL;
+use tokio::sync::Semaphore;
 
-use super::{Port, Stream, TargetEvent, UpstreamError};
+use super::{Asked, Expected, Port, Stream, TargetChannel, TargetEvent, UpstreamError};
 use crate::{
-    protocols::ssh::limits::{EXIT_MESSAGE_CHARS_MAX, SIGNAL_NAME_BYTES_MAX},
+    protocols::ssh::{
+        client_end::ClientEnd,
+        destination, forward, guard,
+        limits::{EXIT_MESSAGE_CHARS_MAX, SIGNAL_NAME_BYTES_MAX, UNASKED_CHANNELS_MAX},
+    },
     session::Session,
 };
 
@@ -24,6 +34,13 @@ pub(super) struct TargetSide {
     /// The host key that was pinned on this connection.
     pub(super) seen: Arc<Mutex<Option<PublicKey>>>,
     pub(super) port: Arc<Port>,
+    /// What it may open.
+    pub(super) asked: Arc<Asked>,
+    pub(super) client: ClientEnd,
+    /// Room for connections that it forwards, of the whole session.
+    pub(super) forwards: Arc<Semaphore>,
+    /// Channels it opened that nobody asked for.
+    pub(super) unasked: usize,
 }
 
 impl TargetSide {
@@ -94,12 +111,62 @@ fn brief(message: &str) -> String {
         .collect()
 }
 
-/// A target opens channels only to forward what was never asked for.
-async fn refuse(reply: OpenReply) -> Result<(), UpstreamError> {
-    reply
-        .reject(ChannelOpenFailure::AdministrativelyProhibited)
-        .await;
-    Ok(())
+impl TargetSide {
+    /// Takes a channel that was asked for; refuses any other.
+    async fn offered(
+        &mut self,
+        expected: Option<Expected>,
+        what: impl FnOnce() -> String,
+        channel: Opened,
+        reply: OpenReply,
+    ) -> Result<(), UpstreamError> {
+        let Some(expected) = expected else {
+            return self.refuse(what(), reply).await;
+        };
+        let Ok(place) = Arc::clone(&self.forwards).try_acquire_owned() else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        let (_, writer) = channel.split();
+        let target = TargetChannel::opened_by_target(writer, &self.port);
+        let incoming = forward::Incoming {
+            expected,
+            client: self.client.clone(),
+            target,
+            reply,
+            place,
+        };
+        let taking = forward::from_target(Arc::clone(&self.session), incoming);
+        let taking = guard(Arc::clone(&self.session), taking);
+        // Dropped handle: the task ends with its channel or the session.
+        drop(
+            self.session
+                .spawn("carry a connection from a target", taking),
+        );
+        Ok(())
+    }
+
+    /// Refuses what nobody asked for, on record.
+    async fn refuse(&mut self, what: String, reply: OpenReply) -> Result<(), UpstreamError> {
+        reply
+            .reject(ChannelOpenFailure::AdministrativelyProhibited)
+            .await;
+        self.unasked = self.unasked.saturating_add(1);
+        if self.unasked > UNASKED_CHANNELS_MAX {
+            return Err(UpstreamError::Unasked);
+        }
+        let session = Arc::clone(&self.session);
+        let operation = Operation {
+            kind: OperationKind::Unsupported,
+            detail: format!("from the target: {what}"),
+        };
+        drop(self.session.spawn("record a refused channel", async move {
+            session
+                .refuse_operation(SESSION_CHANNEL, operation, Reason::FeatureRefused)
+                .await;
+        }));
+        Ok(())
+    }
 }
 
 impl client::Handler for TargetSide {
@@ -193,36 +260,59 @@ impl client::Handler for TargetSide {
         Ok(())
     }
 
+    async fn channel_open_confirmation(
+        &mut self,
+        id: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut client::Session,
+    ) -> Result<(), UpstreamError> {
+        self.port.confirmed(id);
+        Ok(())
+    }
+
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
-        _channel: Opened,
-        _connected_address: &str,
-        _connected_port: u32,
-        _originator_address: &str,
-        _originator_port: u32,
+        channel: Opened,
+        connected_address: &str,
+        connected_port: u32,
+        originator_address: &str,
+        originator_port: u32,
         reply: OpenReply,
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
-        refuse(reply).await
+        let originator = (originator_address.to_owned(), originator_port);
+        let expected = self
+            .asked
+            .address(connected_address, connected_port, originator);
+        let what = || {
+            let place = destination::shown(connected_address, connected_port);
+            format!("forwarded-tcpip {place}")
+        };
+        self.offered(expected, what, channel, reply).await
     }
 
     async fn server_channel_open_forwarded_streamlocal(
         &mut self,
-        _channel: Opened,
-        _socket_path: &str,
+        channel: Opened,
+        socket_path: &str,
         reply: OpenReply,
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
-        refuse(reply).await
+        let expected = self.asked.socket(socket_path);
+        let what = || format!("forwarded-streamlocal {socket_path}");
+        self.offered(expected, what, channel, reply).await
     }
 
     async fn server_channel_open_agent_forward(
         &mut self,
-        _channel: Opened,
+        channel: Opened,
         reply: OpenReply,
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
-        refuse(reply).await
+        let expected = self.asked.agent();
+        self.offered(expected, || "auth-agent".to_owned(), channel, reply)
+            .await
     }
 
     async fn server_channel_open_session(
@@ -231,41 +321,63 @@ impl client::Handler for TargetSide {
         reply: OpenReply,
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
-        refuse(reply).await
+        self.refuse("session".to_owned(), reply).await
     }
 
     async fn server_channel_open_direct_tcpip(
         &mut self,
         _channel: Opened,
-        _host_to_connect: &str,
-        _port_to_connect: u32,
+        host_to_connect: &str,
+        port_to_connect: u32,
         _originator_address: &str,
         _originator_port: u32,
         reply: OpenReply,
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
-        refuse(reply).await
+        let place = destination::shown(host_to_connect, port_to_connect);
+        self.refuse(format!("direct-tcpip {place}"), reply).await
     }
 
     async fn server_channel_open_direct_streamlocal(
         &mut self,
         _channel: Opened,
-        _socket_path: &str,
+        socket_path: &str,
         reply: OpenReply,
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
-        refuse(reply).await
+        self.refuse(format!("direct-streamlocal {socket_path}"), reply)
+            .await
     }
 
     async fn server_channel_open_x11(
         &mut self,
         _channel: Opened,
-        _originator_address: &str,
-        _originator_port: u32,
+        originator_address: &str,
+        originator_port: u32,
         reply: OpenReply,
         _session: &mut client::Session,
     ) -> Result<(), UpstreamError> {
-        refuse(reply).await
+        let place = destination::shown(originator_address, originator_port);
+        self.refuse(format!("x11 {place}"), reply).await
+    }
+
+    async fn should_accept_unknown_server_channel(
+        &mut self,
+        _id: ChannelId,
+        _channel_type: &str,
+    ) -> bool {
+        // So that the callback below refuses it, on record.
+        true
+    }
+
+    async fn server_channel_open_unknown(
+        &mut self,
+        _channel: Opened,
+        reply: OpenReply,
+        _session: &mut client::Session,
+    ) -> Result<(), UpstreamError> {
+        self.refuse("a channel of unknown type".to_owned(), reply)
+            .await
     }
 
     async fn disconnected(
