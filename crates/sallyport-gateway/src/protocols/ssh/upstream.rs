@@ -35,7 +35,7 @@ use super::{
     client_end::ClientEnd,
     credential::{self, LoginError},
     destination::Destination,
-    flow::{ValvedStream, WINDOW_BYTES},
+    flow::{ValvedStream, TARGET_WINDOW_BYTES},
     inbox::{Inbox, Overrun},
     limits::{
         FORWARD_CONNECTIONS_MAX, FORWARDS_FROM_TARGET_MAX, IDLE_TARGET_CONNECTIONS_MAX,
@@ -377,7 +377,7 @@ impl Targets {
 fn config(accepted: &[PublicKey]) -> client::Config {
     client::Config {
         client_id: SshId::Standard("SSH-2.0-Sallyport".into()),
-        window_size: WINDOW_BYTES,
+        window_size: TARGET_WINDOW_BYTES,
         // Unused: what arrives is taken from the callbacks.
         channel_buffer_size: 4,
         preferred: algorithms::towards_target(accepted),
