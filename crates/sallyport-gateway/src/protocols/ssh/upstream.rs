@@ -35,7 +35,7 @@ use super::{
     client_end::ClientEnd,
     credential::{self, LoginError},
     destination::Destination,
-    flow::{ValvedStream, TARGET_WINDOW_BYTES},
+    flow::{TARGET_WINDOW_BYTES, ValvedStream},
     inbox::{Inbox, Overrun},
     limits::{
         FORWARD_CONNECTIONS_MAX, FORWARDS_FROM_TARGET_MAX, IDLE_TARGET_CONNECTIONS_MAX,
