@@ -30,6 +30,10 @@ const WANTED: &[Wanted] = &[
         programs: &["faketime"],
     },
     Wanted {
+        package: "git",
+        programs: &["git"],
+    },
+    Wanted {
         package: "openssh-client",
         programs: &["ssh", "scp", "sftp", "ssh-keygen"],
     },
@@ -55,7 +59,13 @@ const WANTED: &[Wanted] = &[
 ];
 
 /// Exact, so that a new release of theirs cannot change what our tests say.
-const PYTHON_PACKAGES: &[&str] = &["cryptography==50.0.2", "ssh-audit==3.9.0"];
+const PYTHON_PACKAGES: &[&str] = &[
+    "ansible-core==2.19.14",
+    "asyncssh==2.24.1",
+    "cryptography==50.0.2",
+    "paramiko==4.0.0",
+    "ssh-audit==3.9.0",
+];
 
 const NEXTEST_VERSION: &str = "0.9.143";
 
@@ -67,7 +77,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Tells a test run where things are: `SALLYPORT_TEST_PYTHON`, a Python with `cryptography`,
-    /// and `SALLYPORT_TEST_VENV_BIN`, the folder with it and `ssh-audit`.
+    /// and `SALLYPORT_TEST_VENV_BIN`, the folder with it, `ansible-playbook` and `ssh-audit`.
     pub fn tell(&self, command: &mut Command) {
         let bin = self.venv.join("bin");
         command.env("SALLYPORT_TEST_PYTHON", bin.join("python"));

@@ -21,6 +21,7 @@ mod world;
 
 mod bad_input;
 mod break_glass;
+mod clients;
 mod command_line;
 mod crash;
 mod credential;
@@ -30,6 +31,7 @@ mod fault_clock;
 mod fault_disk;
 mod fault_kill;
 mod fault_power_loss;
+mod interop;
 mod main_job;
 mod refusal;
 mod restore;

@@ -494,11 +494,16 @@ pub fn is_running(pid: u32) -> bool {
 }
 
 /// Waits for a program that must end by itself; one that does not is ended, and fails the test.
-pub fn finished(mut child: Child) -> Output {
+pub fn finished(child: Child) -> Output {
+    finished_within(PATIENCE, child)
+}
+
+/// As [`finished`], for programs that take their time.
+pub fn finished_within(patience: Duration, mut child: Child) -> Output {
     // Read while it runs, or it would stop at a full pipe.
     let stdout = child.stdout.take().map(read_to_end);
     let stderr = child.stderr.take().map(read_to_end);
-    let ended = try_within(PATIENCE, || child.try_wait().unwrap());
+    let ended = try_within(patience, || child.try_wait().unwrap());
     if ended.is_none() {
         child.kill().unwrap();
         child.wait().unwrap();
@@ -568,4 +573,21 @@ pub fn files_under(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// The folder of this name under a folder.
+pub fn folder_named(folder: &Path, name: &str) -> PathBuf {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for item in fs::read_dir(&folder).unwrap() {
+            let path = item.unwrap().path();
+            if path.is_dir() {
+                if path.file_name().is_some_and(|found| found == name) {
+                    return path;
+                }
+                folders.push(path);
+            }
+        }
+    }
+    panic!("no folder `{name}` under `{}`", folder.display());
 }

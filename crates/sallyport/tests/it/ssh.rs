@@ -1,6 +1,7 @@
 //! Stock SSH clients of a person who has a key and a keyboard.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
@@ -58,18 +59,50 @@ impl<'p> Ssh<'p> {
     /// `ssh`, `scp` or `sftp`, ready for its own arguments. Questions are answered by a program, as a
     /// person would at the keyboard.
     pub fn client(&self, program: &str) -> Command {
-        let answer = self.file("answer");
-        let script = format!(
-            "#!/bin/sh\nprintf '%s\\n' \"$1\" >> '{}'\ncase \"$1\" in\n*Reason:*) echo '{REASON}';;\n\
-             *code:*) echo '{}';;\n*Password:*) echo '{}';;\n*) echo;;\nesac\n",
-            self.file("asked").display(),
-            self.code.as_deref().unwrap_or(""),
-            crate::person::PASSWORD,
-        );
-        fs::write(&answer, script).unwrap();
-        fs::set_permissions(&answer, fs::Permissions::from_mode(0o700)).unwrap();
         let mut command = Command::new(program);
         command.args(["-F", "none"]);
+        for option in self.options() {
+            command.args(["-o", &option]);
+        }
+        self.seat(&mut command);
+        command
+    }
+
+    /// A client that starts `ssh` itself, or reads its settings: they are in the file of
+    /// [`Ssh::config`].
+    pub fn tool(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        self.seat(&mut command);
+        command
+    }
+
+    /// Writes the settings as an `ssh_config` with a host for every selector, named as its target, as
+    /// the documentation tells people to; returns the file.
+    pub fn config(&self, selectors: &[&str]) -> PathBuf {
+        let mut hosts = String::new();
+        for selector in selectors {
+            let target = selector.rsplit('@').next().unwrap();
+            writeln!(
+                hosts,
+                "Host {target}\n  HostName 127.0.0.1\n  User {selector}"
+            )
+            .unwrap();
+        }
+        self.config_with(&hosts)
+    }
+
+    /// As [`Ssh::config`], with these hosts; what they set comes before the person's own settings.
+    pub fn config_with(&self, hosts: &str) -> PathBuf {
+        let mut text = format!("{hosts}Host *\n");
+        for option in self.options() {
+            writeln!(text, "  {}", option.replacen('=', " ", 1)).unwrap();
+        }
+        let path = self.file("ssh_config");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn options(&self) -> Vec<String> {
         let mut options = vec![
             format!("Port={}", self.port),
             "IdentitiesOnly=yes".to_owned(),
@@ -81,20 +114,31 @@ impl<'p> Ssh<'p> {
             Some(key) => options.push(format!("IdentityFile={}", key.display())),
             None => options.push("PubkeyAuthentication=no".to_owned()),
         }
-        for option in options {
-            command.args(["-o", &option]);
-        }
+        options
+    }
+
+    /// Where a client runs, and who answers its questions.
+    fn seat(&self, command: &mut Command) {
+        let answer = self.file("answer");
+        let script = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$1\" >> '{}'\ncase \"$1\" in\n*Reason:*) echo '{REASON}';;\n\
+             *code:*) echo '{}';;\n*Password:*) echo '{}';;\n*) echo;;\nesac\n",
+            self.file("asked").display(),
+            self.code.as_deref().unwrap_or(""),
+            crate::person::PASSWORD,
+        );
+        fs::write(&answer, script).unwrap();
+        fs::set_permissions(&answer, fs::Permissions::from_mode(0o700)).unwrap();
         command
             .env("SSH_ASKPASS", &answer)
             .env("SSH_ASKPASS_REQUIRE", "force")
-            .env("LC_ALL", "C")
+            .env("LC_ALL", "C.UTF-8")
             .env("HOME", &self.person.folder)
             .env_remove("SSH_AUTH_SOCK")
             .current_dir(&self.person.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        command
     }
 
     /// Starts `ssh` with a command, or a shell when it is empty.

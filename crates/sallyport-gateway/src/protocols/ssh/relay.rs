@@ -263,6 +263,11 @@ impl LiveChannel {
         let gone = |_| Stop::ClientGone;
         let (client, record) = (&self.legs.client, &self.legs.record);
         let mut pty_unanswered = asked_for_pty;
+        // A client that has nothing more to send closes the channel at the end of the output, and then
+        // takes no exit status. OpenSSH's server, which sends the end first, may do that because it does
+        // not answer such a close before the process has ended; russh answers at once. So the end of the
+        // output waits for the end of the process.
+        let mut is_output_over = false;
         while let Some(arrival) = self.target.next().await {
             match arrival {
                 Arrival::Content(Stream::Output, bytes) => {
@@ -288,11 +293,17 @@ impl LiveChannel {
                         .map_err(gone)?;
                     return Ok(());
                 }
-                Arrival::Event(TargetEvent::Eof) => client.eof().await.map_err(gone)?,
+                Arrival::Event(TargetEvent::Eof) if exit.has_ended => {
+                    client.eof().await.map_err(gone)?;
+                }
+                Arrival::Event(TargetEvent::Eof) => is_output_over = true,
                 Arrival::Event(TargetEvent::ExitStatus(status)) => {
                     record.event(FrameKind::ExitStatus(status)).await?;
                     (exit.status, exit.has_ended) = (Some(status), true);
                     client.exit_status(status).await.map_err(gone)?;
+                    if std::mem::take(&mut is_output_over) {
+                        client.eof().await.map_err(gone)?;
+                    }
                 }
                 Arrival::Event(TargetEvent::ExitSignal {
                     signal,
@@ -310,6 +321,9 @@ impl LiveChannel {
                         .exit_signal(signal, core_dumped, message)
                         .await
                         .map_err(gone)?;
+                    if std::mem::take(&mut is_output_over) {
+                        client.eof().await.map_err(gone)?;
+                    }
                 }
             }
         }
