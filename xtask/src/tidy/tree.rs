@@ -61,7 +61,7 @@ impl RustFile<'_> {
     }
 }
 
-const TEXT_ENDINGS: &[&str] = &[".rs", ".toml", ".md", ".lock", "LICENSE"];
+const TEXT_ENDINGS: &[&str] = &[".rs", ".toml", ".md", ".svg", ".jsonl", ".lock", "LICENSE"];
 
 impl Tree {
     /// Reads the repository.
