@@ -102,13 +102,13 @@ const GOALS: &[Goal] = &[
         Bound::AtMost(2.8, "s/GiB"),
     ),
     goal(
-        "stalls in 200 transfers, one core",
+        "transfers that stalled (of how many: below), one core",
         "stalls.stalled.one-core",
         OURS,
         Bound::AtMost(0.0, "runs"),
     ),
     goal(
-        "stalls in 200 transfers, all cores",
+        "transfers that stalled (of how many: below), all cores",
         "stalls.stalled.all-cores",
         OURS,
         Bound::AtMost(0.0, "runs"),
