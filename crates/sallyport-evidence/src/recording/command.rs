@@ -236,6 +236,7 @@ impl EnteredLine {
 
 impl ChannelTracker {
     fn input(&mut self, at_us: u64, bytes: &[u8]) {
+        self.emulator.catch_up();
         for key in self.keys.decode(bytes) {
             if self.emulator.terminal().active_screen_kind() == ScreenKind::Alternate {
                 self.typing = None;
@@ -297,6 +298,10 @@ impl ChannelTracker {
             self.waiting.pop_front();
         }
         self.has_output_since_enter |= !bytes.is_empty();
+        if self.typing.is_none() && self.waiting.is_empty() {
+            self.emulator.feed_later(bytes);
+            return Vec::new();
+        }
         let mut shown = Vec::new();
         let mut watch = LineFeeds {
             waiting: &mut self.waiting,
