@@ -21,6 +21,7 @@ mod bench;
 mod check;
 mod ci;
 mod demo;
+mod fuzz;
 mod prepare;
 mod process;
 mod test;
@@ -44,6 +45,7 @@ const COMMANDS: &[Command] = &[
     check::COMMAND,
     ci::COMMAND,
     demo::COMMAND,
+    fuzz::COMMAND,
     test::COMMAND,
     tidy::COMMAND,
 ];

@@ -259,7 +259,7 @@ async fn the_first_end_stands_and_control_hears_of_it_once() {
     assert!(harness.node.live.is_empty());
 }
 
-/// RE-12
+/// RE-12, R20
 #[tokio::test]
 async fn a_panic_in_a_protocol_closes_its_session_and_says_so() {
     let harness = Harness::start();

@@ -2,9 +2,11 @@
 //! anything at all. None may panic, loop for ever, or hold more than its bounds.
 
 use bytes::Bytes;
+use russh::keys::{Certificate, PublicKey};
 use sallyport_core::authz::Reason;
 
 use super::{
+    algorithms,
     codec::Framer,
     operations,
     scp::{self, Step},
@@ -54,6 +56,30 @@ pub fn fuzz_sftp(bytes: &[u8]) {
         }
     }
     conversation.interrupt();
+}
+
+/// Keys and certificates, as control and people write them in lines.
+pub fn fuzz_keys(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(key) = PublicKey::from_openssh(text) {
+        let _ = algorithms::accepts_user_key(&key, &key.algorithm());
+    }
+    let _ = Certificate::from_openssh(text);
+}
+
+/// What a client asks for on a channel: a command, a subsystem, a variable.
+pub fn fuzz_requests(bytes: &[u8]) {
+    let _ = operations::exec(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    let _ = operations::subsystem(&text);
+    if let Some((name, value)) = text.split_once('=')
+        && operations::passes_env(name, value)
+    {
+        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        debug_assert!(is_plain(name) && is_plain(value));
+    }
 }
 
 /// An exec command, and both sides of an scp conversation; every other question is admitted.

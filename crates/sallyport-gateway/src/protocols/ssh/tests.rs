@@ -22,7 +22,7 @@ use crate::{
     recorder::{RecorderError, RecordingFile, RecordingStore},
     sealing::CREDENTIAL_INFO,
     stream::CutStream,
-    testing::{Harness, PATIENCE, seal, session_id},
+    testing::{Harness, PATIENCE, ended, seal, session_id},
 };
 
 /// A disk that is full once a test says so.
@@ -148,4 +148,22 @@ async fn given_a_full_disk_when_more_passes_then_the_session_ends_and_the_person
         .await
         .unwrap()
         .unwrap();
+}
+
+/// R20: what a channel's task was doing when it panicked is not known, so its session is over, and on
+/// record as that; others go on.
+#[tokio::test]
+async fn a_panic_in_a_channels_task_ends_its_own_session_and_no_other() {
+    let harness = Harness::start();
+    let (session, other) = (harness.open(1).await, harness.open(2).await);
+    let broken = guard(Arc::clone(&session), async {
+        tokio::task::yield_now().await;
+        panic!("as the test wants");
+    });
+    let task = harness.node.tasks.spawn("serve an SSH channel", broken);
+    assert_eq!(task.await.unwrap(), None);
+    assert_eq!(ended(&session).await.reason, EndReason::Panicked);
+    drop(session);
+    assert_eq!(harness.closed(1).await.reason, EndReason::Panicked);
+    assert_eq!(other.end_if_over(), None);
 }
