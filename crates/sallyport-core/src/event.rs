@@ -88,6 +88,11 @@ event_names! {
     SessionOpened "session.opened" "A session was permitted; lease intent recorded. `grant_id`, `permit_id`, `recording_id`, `lease_id`, decision fields.";
     SessionEnded "session.ended" "A session ended. `reason`, byte counts, `recording_digest`.";
     SessionEndRequested "session.end_requested" "Somebody asked to end a session. `comment`.";
+    SessionJoined "session.joined" "Somebody joined a live session. `watcher_id`, `has_keyboard`.";
+    SessionLeft "session.left" "Somebody who had joined is gone. `watcher_id`, `reason`.";
+    SessionMessaged "session.messaged" "Somebody said something to the person of a session. `text`.";
+    SessionPaused "session.paused" "Somebody paused a session; nothing passes.";
+    SessionResumed "session.resumed" "Somebody resumed a session.";
     LeaseIssued "lease.issued" "A credential was made. `engine`, `expires_at`, `handle`.";
     LeaseFailed "lease.failed" "A credential could not be made. `engine`, `cause`.";
     LeaseRevoked "lease.revoked" "A credential is gone. `engine`, `attempts`.";

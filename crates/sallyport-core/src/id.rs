@@ -135,6 +135,8 @@ typed_id!(/// A stop on a person, account, target or everything.
     LockId, "lck", "lock");
 typed_id!(/// The mandatory look after break-glass.
     ReviewId, "rev", "review");
+typed_id!(/// One joining of a live session by somebody else.
+    WatcherId, "wat", "watcher");
 typed_id!(/// A gateway process.
     GatewayId, "gwy", "gateway");
 

@@ -81,6 +81,16 @@ pub enum Constraint {
     /// What moves in file transfers is kept in the recording, up to the content limit, and not only
     /// counted and hashed.
     RecordingFileContent,
+    /// Nothing passes while nobody else watches.
+    Watcher {
+        /// How long nobody may be there before the session ends, in seconds.
+        wait_s: u64,
+    },
+    /// Whether people who join a session may type in it.
+    Keyboard {
+        /// They may, if they have the right.
+        shared: bool,
+    },
 }
 
 /// Constraints added up: what a permit carries and the gateway enforces.
@@ -100,6 +110,18 @@ pub struct Constraints {
     /// Whether file transfers are such content. Otherwise of a file only size and hash are kept.
     #[serde(default)]
     pub records_file_content: bool,
+    /// Nothing passes while nobody else watches; so many seconds without a watcher end the session.
+    /// Absent means that nobody need watch.
+    #[serde(default)]
+    pub watcher_wait_s: Option<u64>,
+    /// People who join may type.
+    #[serde(default = "is_shared")]
+    pub shares_keyboard: bool,
+}
+
+/// What holds for constraints that were stored before there was this one.
+const fn is_shared() -> bool {
+    true
 }
 
 /// No policy may grant longer than this: seven days, in seconds.
@@ -116,6 +138,8 @@ impl Default for Constraints {
             download: true,
             recording_content_limit_bytes: RECORDING_CONTENT_LIMIT_BYTES,
             records_file_content: false,
+            watcher_wait_s: None,
+            shares_keyboard: true,
         }
     }
 }
@@ -136,6 +160,11 @@ impl Constraints {
                 .recording_content_limit_bytes
                 .max(other.recording_content_limit_bytes),
             records_file_content: self.records_file_content || other.records_file_content,
+            watcher_wait_s: match (self.watcher_wait_s, other.watcher_wait_s) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            },
+            shares_keyboard: self.shares_keyboard && other.shares_keyboard,
         }
     }
 
@@ -161,6 +190,11 @@ impl Constraints {
                 self.recording_content_limit_bytes = self.recording_content_limit_bytes.max(*bytes);
             }
             Constraint::RecordingFileContent => self.records_file_content = true,
+            Constraint::Watcher { wait_s } => {
+                self.watcher_wait_s =
+                    Some(self.watcher_wait_s.map_or(*wait_s, |now| now.min(*wait_s)));
+            }
+            Constraint::Keyboard { shared } => self.shares_keyboard &= shared,
         }
         self
     }
@@ -191,6 +225,8 @@ mod tests {
                 .prop_map(|(up, down)| Constraint::FileTransfer { up, down }),
             (0_u64..1 << 40).prop_map(|bytes| Constraint::RecordingContentLimit { bytes }),
             Just(Constraint::RecordingFileContent),
+            (5_u64..4_000).prop_map(|wait_s| Constraint::Watcher { wait_s }),
+            any::<bool>().prop_map(|shared| Constraint::Keyboard { shared }),
         ]
     }
 

@@ -1,5 +1,7 @@
 //! Sessions and the operations within them, as both sides of the gateway RPC name them.
 
+pub mod oversight;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{authz::Action, id::OperationId, time::Timestamp};
@@ -30,6 +32,8 @@ pub enum EndReason {
     PolicyChanged,
     /// Nothing passed for longer than policy allows.
     IdleTimeout,
+    /// Nobody watched it for longer than the policy that demands a watcher allows.
+    Unwatched,
     /// The recording could not be written.
     RecorderFailed,
     /// The control plane was away for longer than allowed.
@@ -56,6 +60,7 @@ impl EndReason {
             Self::PersonDisabled => "person-disabled",
             Self::PolicyChanged => "policy-changed",
             Self::IdleTimeout => "idle-timeout",
+            Self::Unwatched => "unwatched",
             Self::RecorderFailed => "recorder-failed",
             Self::ControlLost => "control-lost",
             Self::GatewayStopped => "gateway-stopped",
@@ -80,6 +85,7 @@ impl EndReason {
             Self::PersonDisabled => "your account is disabled",
             Self::PolicyChanged => "policy no longer permits this session",
             Self::IdleTimeout => "the session was idle for too long",
+            Self::Unwatched => "nobody watched this session, and policy demands a watcher",
             Self::RecorderFailed => {
                 "the recording could not be written, and nothing goes on unrecorded"
             }

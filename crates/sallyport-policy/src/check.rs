@@ -330,6 +330,8 @@ struct ExpectedConstraints {
     download: Option<bool>,
     recording_content_limit_bytes: Option<u64>,
     records_file_content: Option<bool>,
+    watcher_wait_s: Option<u64>,
+    shares_keyboard: Option<bool>,
 }
 
 impl Outcome {
@@ -430,6 +432,16 @@ impl ExpectedConstraints {
                 "records_file_content",
                 text(self.records_file_content),
                 text(Some(actual.records_file_content)),
+            ),
+            (
+                "watcher_wait_s",
+                text(self.watcher_wait_s),
+                text(actual.watcher_wait_s),
+            ),
+            (
+                "shares_keyboard",
+                text(self.shares_keyboard),
+                text(Some(actual.shares_keyboard)),
             ),
         ];
         pairs

@@ -15,6 +15,8 @@
 //! | `@file_transfer("none")`, `up`, `down`, `both` | directions in which files may move |
 //! | `@recording_content_limit("64MiB")` | bulk content recorded in full |
 //! | `@recording_files("content")` | the content of transferred files is recorded, not only size and hash |
+//! | `@watcher("required")`, `@watcher("required, wait=90s")` | nothing passes while nobody else watches; so long without one ends the session |
+//! | `@keyboard("own")`, `@keyboard("shared")` | whether people who join may type |
 //!
 //! INVARIANT: every number is bounded here, so that no bundle demands what can never be met.
 
@@ -33,6 +35,9 @@ pub(crate) const ID: &str = "id";
 const APPROVALS_MAX: u64 = 32;
 /// Most content of a session recorded in full: 1 TiB.
 const RECORDING_CONTENT_LIMIT_MAX: u64 = 1 << 40;
+
+/// How long a session that must be watched goes without a watcher when its policy does not say.
+const WATCHER_WAIT_S: u64 = 60;
 
 /// An annotation that is not in the registry or not of its form.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +61,7 @@ struct Annotation {
     parse: Parser,
 }
 
-const REGISTRY: [Annotation; 9] = [
+const REGISTRY: [Annotation; 11] = [
     Annotation {
         key: "approval",
         form: "\"1\" to \"32\", or with a group: \"2 from sre\"",
@@ -76,6 +81,11 @@ const REGISTRY: [Annotation; 9] = [
         key: "justification",
         form: "\"min=10\", between 1 and 1000 characters",
         parse: parse_justification,
+    },
+    Annotation {
+        key: "keyboard",
+        form: "\"own\" or \"shared\"",
+        parse: parse_keyboard,
     },
     Annotation {
         key: "max_duration",
@@ -101,6 +111,11 @@ const REGISTRY: [Annotation; 9] = [
         key: "ticket",
         form: "the letters before the number and a dash, such as \"CHG-\"",
         parse: parse_ticket,
+    },
+    Annotation {
+        key: "watcher",
+        form: "\"required\", then optionally \", wait=90s\", between 5s and 1h",
+        parse: parse_watcher,
     },
 ];
 
@@ -277,6 +292,26 @@ fn parse_recording_files(argument: &str) -> Option<Parsed> {
     (argument == "content").then_some(Parsed::Constraint(Constraint::RecordingFileContent))
 }
 
+fn parse_watcher(argument: &str) -> Option<Parsed> {
+    let wait_s = match argument.strip_prefix("required")? {
+        "" => WATCHER_WAIT_S,
+        // Shorter, and nobody could take over from somebody else; longer, and an open session waits for
+        // nobody.
+        rest => parse_duration_s(rest.strip_prefix(", wait=")?)
+            .filter(|wait_s| (5..=3_600).contains(wait_s))?,
+    };
+    Some(Parsed::Constraint(Constraint::Watcher { wait_s }))
+}
+
+fn parse_keyboard(argument: &str) -> Option<Parsed> {
+    let shared = match argument {
+        "own" => false,
+        "shared" => true,
+        _ => return None,
+    };
+    Some(Parsed::Constraint(Constraint::Keyboard { shared }))
+}
+
 /// Seconds of `90s`, `15m`, `8h` or `7d`: from one second to seven days.
 pub(crate) fn parse_duration_s(text: &str) -> Option<u64> {
     let units = [('s', 1_u64), ('m', 60), ('h', 3_600), ('d', 86_400)];
@@ -371,6 +406,20 @@ mod tests {
             constraint("recording_content_limit", "64MiB"),
             Constraint::RecordingContentLimit { bytes: 64 << 20 }
         );
+        assert_eq!(
+            constraint("watcher", "required"),
+            Constraint::Watcher { wait_s: 60 }
+        );
+        assert_eq!(
+            constraint("watcher", "required, wait=5m"),
+            Constraint::Watcher { wait_s: 300 }
+        );
+        for (word, shared) in [("own", false), ("shared", true)] {
+            assert_eq!(
+                constraint("keyboard", word),
+                Constraint::Keyboard { shared }
+            );
+        }
     }
 
     /// PO-2: what is misspelt must not load as no demand.
@@ -414,6 +463,14 @@ mod tests {
             ("recording_content_limit", "64MB"),
             ("recording_content_limit", "1025GiB"),
             ("recording_content_limit", "99999999999GiB"),
+            ("watcher", ""),
+            ("watcher", "optional"),
+            ("watcher", "required,"),
+            ("watcher", "required, wait=4s"),
+            ("watcher", "required, wait=2h"),
+            ("watcher", "required wait=60s"),
+            ("keyboard", ""),
+            ("keyboard", "none"),
         ] {
             let fault = demand_of(key, argument).expect_err(&format!("@{key}(\"{argument}\")"));
             assert_eq!(fault.key.as_deref(), Some(key));

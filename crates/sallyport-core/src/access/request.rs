@@ -225,7 +225,7 @@ pub enum Progress {
         approvals_missing: u64,
     },
     /// Enough: this is the grant, and its clock starts now.
-    Granted(Grant),
+    Granted(Box<Grant>),
     /// One no is enough.
     Denied,
 }
@@ -335,7 +335,7 @@ impl AccessRequest {
         self.state = RequestState::Granted {
             grant_id: grant_id.clone(),
         };
-        Progress::Granted(Grant::begin(self, grant_id, now))
+        Progress::Granted(Box::new(Grant::begin(self, grant_id, now)))
     }
 
     /// How many more yes votes are needed, at least.

@@ -61,7 +61,7 @@ const fn waiting(approvals_missing: u64) -> Result<Progress, Refusal> {
 
 fn granted(result: Result<Progress, Refusal>) -> Grant {
     match result {
-        Ok(Progress::Granted(grant)) => grant,
+        Ok(Progress::Granted(grant)) => *grant,
         other => panic!("not granted: {other:?}"),
     }
 }
@@ -524,7 +524,7 @@ proptest! {
                 prop_assert_eq!(&before.state, &RequestState::Pending);
                 prop_assert!(now < request.expires_at);
                 prop_assert_eq!(grant.from, now);
-                grants.push(grant);
+                grants.push(*grant);
             }
             if before.state != RequestState::Pending {
                 prop_assert_eq!(&request, &before, "what is over stays as it is");

@@ -64,6 +64,10 @@ actions! {
     SessionList "session.list" [Owner, Security, Approver, Auditor];
     /// End anybody's session.
     SessionEnd "session.end" [Owner, Security, Approver];
+    /// Join live sessions with the keyboard.
+    SessionJoin "session.join" [Security];
+    /// Say something to the person of anybody's session; pause and resume it.
+    SessionPause "session.pause" [Owner, Security, Approver];
     /// Watch live sessions and play recordings.
     RecordingPlay "recording.play" [Security, Auditor];
     /// Read and export the audit log.

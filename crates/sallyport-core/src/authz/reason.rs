@@ -94,6 +94,10 @@ reasons! {
     TargetRefused "target-refused"
         "the target refused it"
         "check that the target's own settings allow it and that something answers there";
+    /// Policy keeps the keyboard of a session to its own person, or it is one's own session.
+    KeyboardRefused "keyboard-refused"
+        "policy does not let anybody else type in this session"
+        "join without `--keyboard`";
     /// An operation's description is too long to decide and record.
     OperationTooLong "operation-too-long"
         "the command or path is too long to be decided and recorded"

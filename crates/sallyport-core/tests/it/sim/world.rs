@@ -258,7 +258,7 @@ impl World {
             self.count("broke the glass");
         }
         self.begun.insert(grant.id.clone(), self.now);
-        self.kept.grants.push(grant);
+        self.kept.grants.push(*grant);
         self.count("granted");
     }
 
