@@ -23,7 +23,10 @@ use sallyport_core::{
     time::Timestamp,
 };
 
-use crate::{live::LiveSessions, session::End};
+use crate::{
+    live::LiveSessions,
+    session::{End, SessionState},
+};
 
 /// Reads a bundle's text. In production `sallyport_policy::Bundle::from_text`.
 pub type ReadBundle =
@@ -100,6 +103,7 @@ impl Directives {
         for (session_id, reason) in welcome.end_now {
             self.live.end(&session_id, End::because(reason), now);
         }
+        self.live.paused_are(&welcome.paused);
         self.live.decide_again(engine.as_ref(), now);
     }
 
@@ -114,6 +118,26 @@ impl Directives {
             } => {
                 self.live.end(&session_id, End { reason, comment }, now);
             }
+            Push::Watched {
+                session_id,
+                watchers,
+            } => self.at(&session_id, |session| session.watched_by(watchers, now)),
+            Push::Paused { session_id, by } => {
+                self.at(&session_id, |session| session.pause(by));
+            }
+            Push::Message {
+                session_id,
+                from,
+                text,
+            } => self.at(&session_id, |session| session.message(&from, &text)),
+            Push::Typed {
+                session_id,
+                watcher_id,
+                channel,
+                keystrokes,
+            } => self.at(&session_id, |session| {
+                session.type_at(watcher_id, channel, keystrokes);
+            }),
             Push::Bundle { bundle } => {
                 let engine = self.read(&bundle);
                 self.orders
@@ -125,8 +149,18 @@ impl Directives {
         }
     }
 
-    /// Notes that the connection to control broke, or still is broken.
+    /// Does something to a session that lives here. One that is still opening misses it; control says
+    /// again what holds.
+    fn at(&self, session_id: &SessionId, act: impl FnOnce(&SessionState)) {
+        if let Some(session) = self.live.find(session_id) {
+            act(&session);
+        }
+    }
+
+    /// Notes that the connection to control broke, or still is broken. Nobody is joined to a session
+    /// then: who must leave could not be told.
     pub fn lost(&self, now: Timestamp) {
+        self.live.unwatch_all(now);
         self.lost_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -10,7 +10,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sallyport_core::{authz::PolicyEngine, id::SessionId, session::EndReason, time::Timestamp};
+use sallyport_core::{
+    authz::PolicyEngine, id::SessionId, principal::PersonName, session::EndReason, time::Timestamp,
+};
 
 use crate::{
     enforce::{self, Verdict},
@@ -121,6 +123,26 @@ impl LiveSessions {
             table.early_ends.pop_front();
         }
         table.early_ends.push_back((id.clone(), end));
+    }
+
+    /// The session of this id, if it lives here.
+    pub(crate) fn find(&self, id: &SessionId) -> Option<Arc<SessionState>> {
+        self.table().sessions.get(id).cloned()
+    }
+
+    /// These sessions are paused, each by somebody, and no other is.
+    pub fn paused_are(&self, paused: &[(SessionId, PersonName)]) {
+        for session in self.all() {
+            let by = paused.iter().find(|(id, _)| id == session.id());
+            session.pause(by.map(|(_, by)| by.clone()));
+        }
+    }
+
+    /// Nobody is joined to any session: without control nobody could have them leave.
+    pub fn unwatch_all(&self, now: Timestamp) {
+        for session in self.all() {
+            session.watched_by(Vec::new(), now);
+        }
     }
 
     /// Ends every session.

@@ -19,7 +19,10 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,6 +41,8 @@ use tokio::{
 const CHUNK_BYTES: usize = 256 * 1024;
 /// A chunk is sealed this long after its first frame.
 const CHUNK_AGE: Duration = Duration::from_millis(500);
+/// The same while somebody is joined to the session, who sees it through its recording.
+const HURRIED_CHUNK_AGE: Duration = Duration::from_millis(50);
 /// Appended chunks are synced after this many bytes,
 const SYNC_BYTES: usize = 4 * 1024 * 1024;
 /// or this long after the first of them was appended. With [`CHUNK_AGE`] a frame is durable within a
@@ -189,6 +194,7 @@ struct Shared {
     chunk: Notify,
     /// The buffer has room again, or is closed.
     room: Notify,
+    is_hurried: AtomicBool,
 }
 
 impl Shared {
@@ -256,6 +262,11 @@ impl Recorder {
             self.shared.chunk.notify_one();
         }
         Ok(())
+    }
+
+    /// Whether somebody waits to see what is recorded.
+    pub fn hurry(&self, is_hurried: bool) {
+        self.shared.is_hurried.store(is_hurried, Ordering::Relaxed);
     }
 
     /// Takes nothing any more; the writer finishes the recording.
@@ -424,9 +435,11 @@ impl Writer {
             () = self.unsynced.due() => return Step { bytes: Vec::new(), is_last: false, syncs: true },
         }
         // Until there is a chunk's worth, the recorder is closed, or time is up.
-        let is_full = timeout(CHUNK_AGE, self.shared.chunk.notified())
-            .await
-            .is_ok();
+        let age = match self.shared.is_hurried.load(Ordering::Relaxed) {
+            true => HURRIED_CHUNK_AGE,
+            false => CHUNK_AGE,
+        };
+        let is_full = timeout(age, self.shared.chunk.notified()).await.is_ok();
         let (bytes, is_last) = {
             let mut buffer = self.shared.buffer();
             (std::mem::take(&mut buffer.bytes), buffer.is_closed)

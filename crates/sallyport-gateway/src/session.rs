@@ -10,10 +10,12 @@
 mod channel;
 pub(crate) mod closing;
 mod operation;
+mod oversight;
 mod state;
 
 pub use channel::{ChannelOpening, ChannelRecord, Content};
 pub use operation::{OperationResult, OperationStart, RunningOperation};
+pub use oversight::{Typed, Words};
 
 pub(crate) use state::{SessionStart, SessionState};
 
@@ -198,7 +200,7 @@ impl Session {
         operation: Operation,
     ) -> OperationStart {
         self.state.room_for_operation().await;
-        if let Err(over) = self.state.check_live() {
+        if let Err(over) = self.state.pass().await {
             return OperationStart::Over(over);
         }
         match self.check(&operation) {
@@ -253,7 +255,13 @@ impl Session {
         self.state
             .record(number, FrameKind::ChannelOpened { kind, pty, command })
             .await?;
-        Ok(ChannelRecord::new(Arc::clone(self), number, content))
+        let has_terminal = pty.is_some();
+        Ok(ChannelRecord::new(
+            Arc::clone(self),
+            number,
+            content,
+            has_terminal,
+        ))
     }
 
     /// Notes something the gateway told the person; cut at 64 KiB.
@@ -266,6 +274,18 @@ impl Session {
         self.state
             .record(SESSION_CHANNEL, FrameKind::Note(text))
             .await
+    }
+
+    /// What is said to the person from now on: show it on every channel that can show something.
+    #[must_use]
+    pub fn words(&self) -> Words {
+        self.state.words()
+    }
+
+    /// What was said before and still holds: who is joined, and why nothing passes.
+    #[must_use]
+    pub fn standing_words(&self) -> Vec<String> {
+        self.state.standing_words()
     }
 
     /// Resolves when the session is over, with why. Race every wait against it.

@@ -127,8 +127,8 @@ pub(crate) fn seal(
 }
 
 /// Policies whose text is a list of words: `forbid:exec` forbids an operation, `forbid:session` any
-/// session, `no-upload` and `idle:60` limit it, `mfa-age:60` and `mfa-strong` demand; without `permit`
-/// nothing is permitted, and `unreadable` is no bundle.
+/// session, `no-upload`, `idle:60`, `watcher:60` and `own-keyboard` limit it, `mfa-age:60` and
+/// `mfa-strong` demand; without `permit` nothing is permitted, and `unreadable` is no bundle.
 pub(crate) const READ_BUNDLE: ReadBundle = |text| {
     if text == "unreadable" {
         return Err("no bundle".into());
@@ -175,6 +175,12 @@ impl PolicyEngine for WordPolicies {
             up: false,
             down: true,
         });
+        let watcher = self
+            .number("watcher:")
+            .map(|wait_s| Constraint::Watcher { wait_s });
+        let keyboard = self
+            .has("own-keyboard")
+            .then_some(Constraint::Keyboard { shared: false });
         Ok(Evaluation {
             bundle: BundleHash("test".to_owned()),
             is_authorised: self.has("permit"),
@@ -183,7 +189,10 @@ impl PolicyEngine for WordPolicies {
             demands: vec![Demand {
                 policy: "limits".to_owned(),
                 requirements: [age, strong].into_iter().flatten().collect(),
-                constraints: [idle, uploads].into_iter().flatten().collect(),
+                constraints: [idle, uploads, watcher, keyboard]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
             }],
         })
     }
@@ -360,6 +369,7 @@ impl Harness {
             bundle: bundle.to_owned(),
             user_authorities: Vec::new(),
             end_now: Vec::new(),
+            paused: Vec::new(),
             control_grace_s: control_grace.as_secs(),
         };
         self.node.directives.welcomed(welcome, self.clock.now());

@@ -130,6 +130,16 @@ impl Client {
         parse(&self.answer(self.request(Method::POST, path)?).await?)
     }
 
+    /// Posts a body; the answer has none.
+    pub async fn deliver(
+        &self,
+        path: &[&str],
+        body: &(impl Serialize + ?Sized),
+    ) -> Result<(), Failure> {
+        let request = self.request(Method::POST, path)?.json(body);
+        self.answer(request).await.map(|_| ())
+    }
+
     /// Does something whose answer has no body.
     pub async fn order(&self, method: Method, path: &[&str]) -> Result<(), Failure> {
         self.answer(self.request(method, path)?).await.map(|_| ())
@@ -174,9 +184,22 @@ impl Client {
         path: &[&str],
         query: &(impl Serialize + ?Sized),
     ) -> Result<Streamed, Failure> {
-        let response = self
-            .request(Method::GET, path)?
-            .query(query)
+        let request = self.request(Method::GET, path)?.query(query);
+        self.begin(request).await
+    }
+
+    /// Posts a body and begins to read an answer that may last, piece by piece.
+    pub async fn stream_answer(
+        &self,
+        path: &[&str],
+        body: &(impl Serialize + ?Sized),
+    ) -> Result<Streamed, Failure> {
+        let request = self.request(Method::POST, path)?.json(body);
+        self.begin(request).await
+    }
+
+    async fn begin(&self, request: RequestBuilder) -> Result<Streamed, Failure> {
+        let response = request
             .send()
             .await
             .map_err(|error| self.unreachable(&error))?;
@@ -294,6 +317,15 @@ pub struct Streamed {
 }
 
 impl Streamed {
+    /// A header of the answer, which must be there.
+    pub fn header(&self, name: &str) -> Result<String, Failure> {
+        let value = self.response.headers().get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+            .ok_or_else(|| not_sallyport(&format!("its answer has no `{name}`")))
+    }
+
     /// The next piece; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         match self.response.chunk().await {

@@ -15,6 +15,7 @@ mod context;
 mod export;
 mod failure;
 mod files;
+mod joined;
 mod logging;
 mod offline;
 mod output;

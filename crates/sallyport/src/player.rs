@@ -115,14 +115,14 @@ async fn show(
 }
 
 /// Columns and rows of the person's terminal.
-fn window() -> (usize, usize) {
+pub fn window() -> (usize, usize) {
     terminal_size::terminal_size().map_or((80, 24), |(columns, rows)| {
         (usize::from(columns.0), usize::from(rows.0))
     })
 }
 
 /// The emulated screen, and what of it is painted.
-struct Painter {
+pub struct Painter {
     parser: Parser,
     terminal: Option<Terminal>,
     dirty: DirtyRows,
@@ -130,7 +130,8 @@ struct Painter {
 }
 
 impl Painter {
-    fn new(window: (usize, usize)) -> Self {
+    /// Nothing is painted yet; `window` is columns and rows to paint in.
+    pub fn new(window: (usize, usize)) -> Self {
         Self {
             parser: Parser::new(),
             terminal: None,
@@ -140,18 +141,18 @@ impl Painter {
     }
 
     /// An empty screen that does not wrap.
-    const fn begin(&self) -> &'static str {
+    pub const fn begin(&self) -> &'static str {
         "\x1b[0m\x1b[2J\x1b[H\x1b[?7l"
     }
 
     /// The terminal as it was, the cursor below what was shown.
-    fn end(&self) -> String {
+    pub fn end(&self) -> String {
         let (_, rows) = self.window;
         format!("\x1b[0m\x1b[?7h\x1b[?25h\x1b[{rows};1H")
     }
 
     /// What to write so that the person sees the step.
-    fn step(&mut self, what: What) -> String {
+    pub fn step(&mut self, what: What) -> String {
         match what {
             What::Sized { columns, rows } => self.size(columns, rows),
             What::Shown(text) => self.show(&text),

@@ -56,6 +56,8 @@ pub struct Welcome {
     pub user_authorities: Vec<String>,
     /// Of the sessions reported alive, those that must end now, and why.
     pub end_now: Vec<(SessionId, EndReason)>,
+    /// Of the sessions reported alive, those that are paused, and by whom; no other is.
+    pub paused: Vec<(SessionId, PersonName)>,
     /// How long sessions may live on while control is away, in seconds.
     pub control_grace_s: u64,
 }

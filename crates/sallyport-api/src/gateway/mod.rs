@@ -17,7 +17,7 @@ pub use call::{
 };
 pub use codec::{FRAME_BYTES_MAX, FrameError, decode_frame, encode_frame};
 pub use credential::CredentialContent;
-pub use push::{FromControl, FromGateway, Push};
+pub use push::{FromControl, FromGateway, KEYSTROKES_BYTES_MAX, Keystrokes, Push};
 
 /// Version of this RPC. Control refuses a gateway that speaks another.
 pub const RPC_VERSION: u32 = 1;

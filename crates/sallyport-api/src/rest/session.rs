@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::sensitive::Sensitive;
 use sallyport_core::time::Timestamp;
 
 /// A session.
@@ -38,6 +39,56 @@ pub struct SessionView {
     pub bytes_up: u64,
     /// Bytes from target to client, once ended.
     pub bytes_down: u64,
+    /// Who paused it, while it is paused.
+    pub paused_by: Option<String>,
+    /// Who is joined to it.
+    pub watchers: Vec<WatcherView>,
+}
+
+/// Somebody who is joined to a live session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WatcherView {
+    /// Id of this joining.
+    pub id: String,
+    /// Who.
+    pub person: String,
+    /// Whether they can type.
+    pub has_keyboard: bool,
+}
+
+/// Joins a live session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// Whether to type as well as to watch.
+    #[serde(default)]
+    pub keyboard: bool,
+    /// The channel to show; those that open, one after the other, when absent.
+    pub channel: Option<u32>,
+}
+
+/// The header of the answer to [`Join`] that names the joining.
+pub const WATCHER_HEADER: &str = "sallyport-watcher";
+
+/// What somebody who is joined types. Without a channel it says only that they are still there.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Typing {
+    /// Id of the joining, from the header of its answer.
+    pub watcher: String,
+    /// At the terminal of this channel.
+    pub channel: Option<u32>,
+    /// Bytes in lower-case hex, at most 4 KiB of them.
+    #[serde(default)]
+    pub input: Option<Sensitive>,
+}
+
+/// Something to say to the person of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// What, 1 to 1,000 characters.
+    pub text: String,
 }
 
 /// One operation of a session.

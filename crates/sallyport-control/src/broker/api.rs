@@ -1,19 +1,33 @@
 //! Routes of sessions, their operations, and leases.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use sallyport_api::rest::{
     access::End,
     page::{Page, PageQuery},
     problem::Problem,
-    session::{OperationView, SessionView},
+    session::{Join, Message, OperationView, SessionView, Typing, WATCHER_HEADER, WatcherView},
     vault::LeaseView,
 };
-use sallyport_core::{authz::AdminAction, id::SessionId, session::OperationRecord};
+use sallyport_core::{
+    authz::AdminAction,
+    id::{SessionId, WatcherId},
+    session::{OperationRecord, oversight::Watcher},
+};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::routes;
 
-use super::store::{self, SessionRow};
+use super::{
+    join::{self, JoinError, Wish},
+    pause,
+    store::{self, SessionRow},
+};
 use crate::{
     access::workflow::{AccessError, checked_comment},
     kernel::{
@@ -22,9 +36,12 @@ use crate::{
         extract::{JsonBody, PathText, QueryFields},
         http::{Access, Routes},
         page::Wanted,
-        problem::{Fault, HttpProblem},
+        problem::{Fault, Faulty, HttpProblem},
     },
 };
+
+/// Longest message to the person of a session.
+const MESSAGE_CHARS_MAX: usize = 1_000;
 
 /// The routes.
 #[must_use]
@@ -35,7 +52,46 @@ pub fn routes() -> Routes {
         .route(use_access, routes!(show_session))
         .route(use_access, routes!(list_operations))
         .route(use_access, routes!(end_session))
+        .route(
+            Access::Action(AdminAction::RecordingPlay),
+            routes!(join_session),
+        )
+        .route(
+            Access::Action(AdminAction::RecordingPlay),
+            routes!(type_at_session),
+        )
+        .route(
+            Access::Action(AdminAction::SessionPause),
+            routes!(message_session),
+        )
+        .route(
+            Access::Action(AdminAction::SessionPause),
+            routes!(pause_session),
+        )
+        .route(
+            Access::Action(AdminAction::SessionPause),
+            routes!(resume_session),
+        )
         .route(Access::Action(AdminAction::LeaseList), routes!(list_leases))
+}
+
+impl Faulty for JoinError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NotFound { noun } => Fault::NotFound { noun },
+            Self::Ended => AccessError::Ended.fault(),
+            Self::NoKeyboardRight => Fault::MissingRight(AdminAction::SessionJoin),
+            Self::Refused(reason) => Fault::refused(*reason),
+            Self::Full => Fault::Conflict {
+                title: "as many people as there may be are joined to this session".to_owned(),
+                remedy: "ask one of them to leave; `session show` names them",
+            },
+            Self::BadInput { problem } => Fault::field("input", format!("`input` {problem}")),
+            Self::Busy => Fault::Busy,
+            Self::Recording(error) => error.fault(),
+            Self::Store(error) => error.fault(),
+        }
+    }
 }
 
 /// Which sessions to list.
@@ -54,8 +110,11 @@ struct SessionQuery {
     mine: bool,
 }
 
-fn view(session: &SessionRow) -> SessionView {
+fn view(control: &Control, session: &SessionRow) -> SessionView {
+    let watchers = control.live().watchers().of(&session.id);
     SessionView {
+        paused_by: session.paused_by.as_ref().map(ToString::to_string),
+        watchers: watchers.iter().map(watcher_view).collect(),
         id: session.id.to_string(),
         grant_id: session.grant_id.to_string(),
         person: session.person.clone(),
@@ -70,6 +129,14 @@ fn view(session: &SessionRow) -> SessionView {
         recording_id: session.recording_id.to_string(),
         bytes_up: session.bytes_up,
         bytes_down: session.bytes_down,
+    }
+}
+
+fn watcher_view(watcher: &Watcher) -> WatcherView {
+    WatcherView {
+        id: watcher.id.to_string(),
+        person: watcher.person.to_string(),
+        has_keyboard: watcher.has_keyboard,
     }
 }
 
@@ -125,7 +192,13 @@ async fn list_sessions(
     )
     .await?;
     Ok(Json(
-        wanted.page(sessions.iter().map(view).collect(), |view| view.id.clone()),
+        wanted.page(
+            sessions
+                .iter()
+                .map(|session| view(&control, session))
+                .collect(),
+            |view| view.id.clone(),
+        ),
     ))
 }
 
@@ -151,7 +224,8 @@ async fn show_session(
     caller: Caller,
     PathText(id): PathText<SessionId>,
 ) -> Result<Json<SessionView>, HttpProblem> {
-    Ok(Json(view(&visible(&control, &caller, &id).await?)))
+    let session = visible(&control, &caller, &id).await?;
+    Ok(Json(view(&control, &session)))
 }
 
 /// Lists what was done in a session, in order.
@@ -194,7 +268,117 @@ async fn end_session(
     let comment = checked_comment(&body.reason)?;
     super::end_session(&control, &caller.person, may_end_any, &id, comment).await?;
     let session = visible(&control, &caller, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(view(&session))))
+    Ok((StatusCode::ACCEPTED, Json(view(&control, &session))))
+}
+
+/// Joins a live session: its person is told, and the answer shows the session until it ends, the caller
+/// leaves or no longer may. Lines that begin with `#` say what follows: a cast of a channel's terminal,
+/// or text. The caller must say at least every ten seconds that they are there, by typing nothing.
+#[utoipa::path(post, path = "/v1/sessions/{id}/join", tag = "session", params(("id" = String, Path,)),
+    request_body = Join,
+    responses(
+        (status = 200, body = String, content_type = "text/plain",
+            headers(("sallyport-watcher" = String, description = "Id of this joining"))),
+        (status = "default", body = Problem)))]
+async fn join_session(
+    State(control): State<Control>,
+    caller: Caller,
+    PathText(id): PathText<SessionId>,
+    JsonBody(body): JsonBody<Join>,
+) -> Result<Response, HttpProblem> {
+    let wish = Wish {
+        has_keyboard: body.keyboard,
+        channel: body.channel,
+    };
+    let joined = join::join(&control, caller, &id, wish).await?;
+    let watcher = HeaderValue::from_str(joined.watcher_id.as_str())
+        .map_err(|_| HttpProblem::bug("an id does not fit a header"))?;
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        ),
+        (HeaderName::from_static(WATCHER_HEADER), watcher),
+    ];
+    Ok((headers, Body::from_stream(joined.shown)).into_response())
+}
+
+/// Types at a terminal of a session that the caller is joined to with the keyboard; the recording says
+/// whose typing it is. Typing nothing says that the caller is still there.
+#[utoipa::path(post, path = "/v1/sessions/{id}/input", tag = "session", params(("id" = String, Path,)),
+    request_body = Typing,
+    responses((status = 202), (status = "default", body = Problem)))]
+async fn type_at_session(
+    State(control): State<Control>,
+    caller: Caller,
+    PathText(id): PathText<SessionId>,
+    JsonBody(body): JsonBody<Typing>,
+) -> Result<StatusCode, HttpProblem> {
+    let watcher: WatcherId = body
+        .watcher
+        .parse()
+        .map_err(|error| HttpProblem::of(Fault::field("watcher", error)))?;
+    let typed = match (body.channel, &body.input) {
+        (Some(channel), Some(input)) => {
+            let bytes = hex::decode(input.expose())
+                .map_err(|_| HttpProblem::of(Fault::field("input", "is bytes in hex")))?;
+            Some((channel, bytes))
+        }
+        (None, None) => None,
+        (None, Some(_)) | (Some(_), None) => {
+            return Err(HttpProblem::of(Fault::field(
+                "input",
+                "goes with `channel`, and neither without the other",
+            )));
+        }
+    };
+    join::type_at(&control, &caller, &id, &watcher, typed).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Says something to the person of a live session, on their terminal.
+#[utoipa::path(post, path = "/v1/sessions/{id}/message", tag = "session", params(("id" = String, Path,)),
+    request_body = Message,
+    responses((status = 202), (status = "default", body = Problem)))]
+async fn message_session(
+    State(control): State<Control>,
+    caller: Caller,
+    PathText(id): PathText<SessionId>,
+    JsonBody(body): JsonBody<Message>,
+) -> Result<StatusCode, HttpProblem> {
+    let chars = body.text.chars().count();
+    if !(1..=MESSAGE_CHARS_MAX).contains(&chars) {
+        let problem = "is 1 to 1,000 characters long";
+        return Err(HttpProblem::of(Fault::field("text", problem)));
+    }
+    pause::say(&control, &caller.person, &id, &body.text).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Pauses a live session: nothing passes in either direction until it is resumed; its clocks go on.
+#[utoipa::path(post, path = "/v1/sessions/{id}/pause", tag = "session", params(("id" = String, Path,)),
+    responses((status = 200, body = SessionView), (status = "default", body = Problem)))]
+async fn pause_session(
+    State(control): State<Control>,
+    caller: Caller,
+    PathText(id): PathText<SessionId>,
+) -> Result<Json<SessionView>, HttpProblem> {
+    pause::pause(&control, &caller.person, &id, true).await?;
+    let session = visible(&control, &caller, &id).await?;
+    Ok(Json(view(&control, &session)))
+}
+
+/// Lets a paused session go on.
+#[utoipa::path(post, path = "/v1/sessions/{id}/resume", tag = "session", params(("id" = String, Path,)),
+    responses((status = 200, body = SessionView), (status = "default", body = Problem)))]
+async fn resume_session(
+    State(control): State<Control>,
+    caller: Caller,
+    PathText(id): PathText<SessionId>,
+) -> Result<Json<SessionView>, HttpProblem> {
+    pause::pause(&control, &caller.person, &id, false).await?;
+    let session = visible(&control, &caller, &id).await?;
+    Ok(Json(view(&control, &session)))
 }
 
 /// Lists leases, newest first.

@@ -19,6 +19,8 @@ use sallyport_core::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::watchers::Watchers;
+
 /// Frames waiting for one gateway. A gateway that does not read this many is disconnected.
 pub(super) const QUEUE_FRAMES: usize = 4_096;
 
@@ -37,6 +39,10 @@ pub(super) struct Connected {
 pub struct Live {
     gateways: Mutex<HashMap<GatewayId, Connected>>,
     next_connection: AtomicU64,
+    watchers: Watchers,
+    /// Held from changing who is joined, or reading it, until the gateway is told.
+    order: Mutex<()>,
+    pauses: tokio::sync::Mutex<()>,
 }
 
 impl Live {
@@ -97,7 +103,33 @@ impl Live {
         self.push(gateway_id, push);
     }
 
-    fn push(&self, gateway_id: &GatewayId, push: Push) {
+    /// Who is joined to live sessions.
+    pub(super) const fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    /// Hold this from reading whether sessions are paused until a gateway is told.
+    pub(super) async fn telling_pauses(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.pauses.lock().await
+    }
+
+    /// Pushes what `push` says, no later than another that says something newer.
+    pub(super) fn push_in_order(&self, gateway_id: &GatewayId, push: impl FnOnce() -> Push) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.push(gateway_id, push());
+    }
+
+    /// Pushes something that may be refused while the gateway has much to read: what a person types
+    /// must not get a gateway disconnected. Says whether it is on its way.
+    pub(super) fn push_if_roomy(&self, gateway_id: &GatewayId, push: Push) -> bool {
+        let gateways = self.lock();
+        gateways.get(gateway_id).is_some_and(|gateway| {
+            gateway.queue.capacity() > QUEUE_FRAMES / 2
+                && gateway.queue.try_send(FromControl::Push { push }).is_ok()
+        })
+    }
+
+    pub(super) fn push(&self, gateway_id: &GatewayId, push: Push) {
         let mut gateways = self.lock();
         let Some(gateway) = gateways.get(gateway_id) else {
             return;

@@ -251,6 +251,8 @@ async fn record_intent(
         bytes_down: 0,
         operations: 0,
         end_requested: None,
+        paused_by: None,
+        constraints: Some(terms.constraints.clone()),
     };
     store::insert_session(tx, &session).await?;
     store::insert_recording(tx, &terms.recording_id, &terms.session_id).await?;

@@ -14,7 +14,7 @@ use sallyport_core::{
     time::Timestamp,
 };
 
-use super::{close, store};
+use super::{close, pause, store};
 use crate::{
     access, directory, inventory,
     kernel::{control::Control, database::StoreError, statement::Sql},
@@ -33,7 +33,11 @@ pub async fn run(control: Control) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if let Err(error) = look(&control, &mut away).await {
+        let looked = async {
+            look(&control, &mut away).await?;
+            pause::tell_again(&control).await
+        };
+        if let Err(error) = looked.await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "could not look after live sessions; trying again"

@@ -34,7 +34,7 @@ use super::{
     close::{self, ReportError},
     host_key, in_band,
     live::{Connected, QUEUE_FRAMES},
-    open, oversee,
+    open, oversee, pause,
 };
 use crate::{
     authn,
@@ -162,6 +162,8 @@ async fn serve_gateway(control: &Control, mut stream: UnixStream) -> Result<(), 
         gone: gone.clone(),
     };
     control.live().connect(gateway_id.clone(), connected);
+    // Held until the welcome is on its way: what it says of pauses must not come after something newer.
+    let told = control.live().telling_pauses().await;
     let welcome = welcome(control, &hello).await;
     let served = match welcome {
         Ok(welcome) => {
@@ -169,14 +171,19 @@ async fn serve_gateway(control: &Control, mut stream: UnixStream) -> Result<(), 
                 id,
                 reply: Reply::Welcome(Box::new(welcome)),
             };
-            let _ = queue.send(reply).await;
+            // The queue is fresh and has room, but for a gateway that is gone again.
+            let _ = queue.try_send(reply);
+            drop(told);
             tokio::select! {
                 ended = relay(control, stream, buffer, &gateway_id, queue, outgoing) => ended,
                 // Replaced, or too slow to be told what must end: it reconnects and compares.
                 () = gone.cancelled() => Ok(()),
             }
         }
-        Err(error) => Err(error),
+        Err(error) => {
+            drop(told);
+            Err(error)
+        }
     };
     if control.live().disconnect(&gateway_id, connection) {
         let tx = control
@@ -226,6 +233,7 @@ async fn welcome(control: &Control, hello: &GatewayHello) -> Result<Welcome, Con
         bundle: control.policies().current().to_text(),
         user_authorities: authn::user_authorities(control),
         end_now,
+        paused: pause::paused_of(control, &hello.gateway_id).await?,
         control_grace_s: CONTROL_GRACE.as_secs(),
     })
 }

@@ -3,6 +3,8 @@
 use sallyport_core::{
     id::{GatewayId, GrantId, LeaseId, PersonId, RecordingId, SessionId},
     lease::{Lease, LeaseState},
+    policy::Constraints,
+    principal::PersonName,
     session::{EndReason, OperationRecord},
     time::Timestamp,
 };
@@ -59,6 +61,10 @@ pub struct SessionRow {
     pub operations: u64,
     /// What somebody said who asked to end it; the gateway is told until it reports the end.
     pub end_requested: Option<String>,
+    /// Who paused it.
+    pub paused_by: Option<PersonName>,
+    /// The limits of its permit; absent for sessions of older versions.
+    pub constraints: Option<Constraints>,
 }
 
 fn session(row: &Row) -> Result<SessionRow, StoreError> {
@@ -83,6 +89,8 @@ fn session(row: &Row) -> Result<SessionRow, StoreError> {
         bytes_down: row.count("bytes_down")?,
         operations: row.count("operations")?,
         end_requested: row.text_or_null("end_requested")?,
+        paused_by: row.parsed_or_null("paused_by")?,
+        constraints: row.json_or_null("constraints")?,
     })
 }
 
@@ -150,8 +158,8 @@ pub(super) async fn insert_session(
     tx.run(
         "INSERT INTO session (id, grant_id, person_id, person, account_id, account, target_id, target, protocol, ip,
              gateway_id, recording_id, opened_at, is_live, ended_at, end_reason, bytes_up, bytes_down, operations,
-             end_requested)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, NULL, NULL, 0, 0, 0, NULL)",
+             end_requested, paused_by, constraints)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, NULL, NULL, 0, 0, 0, NULL, NULL, $14)",
         params![
             session.id.as_str(),
             session.grant_id.as_str(),
@@ -166,7 +174,22 @@ pub(super) async fn insert_session(
             session.gateway_id.as_str(),
             session.recording_id.as_str(),
             session.opened_at,
+            Value::json(&session.constraints)?,
         ],
+    )
+    .await
+    .map(drop)
+}
+
+/// Writes down who paused a session, or that nobody does any more.
+pub(super) async fn set_paused(
+    tx: &mut Transaction,
+    id: &SessionId,
+    by: Option<&PersonName>,
+) -> Result<(), StoreError> {
+    tx.run(
+        "UPDATE session SET paused_by = $2 WHERE id = $1",
+        params![id.as_str(), by.map(ToString::to_string)],
     )
     .await
     .map(drop)

@@ -13,6 +13,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("access", include_str!("../../migrations/0003_access.sql")),
     ("vault", include_str!("../../migrations/0004_vault.sql")),
     ("notice", include_str!("../../migrations/0005_notice.sql")),
+    (
+        "oversight",
+        include_str!("../../migrations/0006_oversight.sql"),
+    ),
 ];
 
 /// Applies what is missing.

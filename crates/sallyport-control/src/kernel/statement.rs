@@ -204,6 +204,26 @@ impl Row {
             })
     }
 
+    /// An id or name by its printed form, which may be null.
+    pub fn parsed_or_null<T>(&self, column: &str) -> Result<Option<T>, StoreError>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        match self.text_or_null(column)? {
+            Some(_) => self.parsed(column).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A document stored as JSON text, which may be null.
+    pub fn json_or_null<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, StoreError> {
+        match self.text_or_null(column)? {
+            Some(_) => self.json(column).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// A document stored as JSON text.
     pub fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, StoreError> {
         serde_json::from_str(&self.text(column)?).map_err(|error| StoreError::Damaged {

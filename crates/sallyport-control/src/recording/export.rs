@@ -15,6 +15,8 @@ use sallyport_evidence::recording::{
 };
 use serde_json::json;
 
+use super::view::LiveView;
+
 /// What a recording is exported as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -24,6 +26,8 @@ pub(super) enum Format {
     Transcript,
     /// Commands, one JSON object a line.
     Commands,
+    /// What is shown to somebody who joined the session.
+    LiveView,
 }
 
 /// Why something cannot be exported.
@@ -42,7 +46,7 @@ pub enum ExportError {
 
 /// What was written and not taken yet.
 #[derive(Clone, Debug, Default)]
-struct Outbox(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Outbox(Arc<Mutex<Vec<u8>>>);
 
 impl Outbox {
     fn take(&self) -> Bytes {
@@ -70,6 +74,7 @@ enum Form {
     Cast(Box<CastWriter<Outbox>>),
     Transcript(Box<TranscriptWriter<Outbox>>),
     Commands(CommandLines),
+    LiveView(Box<LiveView>),
 }
 
 /// An export in the making.
@@ -85,7 +90,7 @@ impl std::fmt::Debug for Export {
 }
 
 impl Export {
-    /// Begins an export. `channel` matters to casts only.
+    /// Begins an export. `channel` matters to casts and live views only.
     pub(super) fn new(format: Format, header: &Header, channel: Option<u32>) -> Self {
         let out = Outbox::default();
         let form = match (format, channel) {
@@ -93,6 +98,9 @@ impl Export {
                 Form::WaitingForTerminal(version, Box::new(header.clone()))
             }
             (Format::Cast(version), Some(channel)) => Form::cast(&out, header, channel, version),
+            (Format::LiveView, only) => {
+                Form::LiveView(Box::new(LiveView::new(out.clone(), header.clone(), only)))
+            }
             (Format::Transcript, _) => {
                 Form::Transcript(Box::new(TranscriptWriter::new(out.clone())))
             }
@@ -123,6 +131,7 @@ impl Export {
         match &mut self.form {
             Form::WaitingForTerminal(..) => Ok(()),
             Form::Cast(cast) => cast.frame(frame).map_err(ExportError::Cast),
+            Form::LiveView(view) => view.frame(frame),
             Form::Transcript(text) => text.frame(frame).map_err(ExportError::Transcript),
             Form::Commands(lines) => {
                 lines.frame(frame);
@@ -136,6 +145,7 @@ impl Export {
         match self.form {
             Form::WaitingForTerminal(..) => return Err(ExportError::NoTerminal),
             Form::Cast(cast) => cast.finish().map(drop).map_err(ExportError::Cast)?,
+            Form::LiveView(view) => view.finish()?,
             Form::Transcript(text) => text.finish().map(drop).map_err(ExportError::Transcript)?,
             Form::Commands(lines) => lines.finish(),
         }

@@ -32,6 +32,8 @@ use crate::{
 
 /// How often a live recording is looked at for another chunk; the gateway flushes twice a second.
 const POLL: Duration = Duration::from_millis(250);
+/// The same for somebody who joined; the gateway flushes more often then.
+const JOINED_POLL: Duration = Duration::from_millis(40);
 /// How often a reader's right is looked at again.
 const RIGHT_CHECKED_EVERY: Duration = Duration::from_secs(1);
 
@@ -160,6 +162,7 @@ pub(super) struct Playback {
     decoder: Option<Decoder>,
     /// Whether what is recorded from now on is waited for.
     is_followed: bool,
+    poll: Duration,
 }
 
 /// How a recording is to be played.
@@ -201,6 +204,10 @@ impl Playback {
                 export: Export::new(play.format, &header, play.channel),
             }),
             is_followed: play.is_followed,
+            poll: match play.format {
+                Format::LiveView => JOINED_POLL,
+                Format::Cast(_) | Format::Transcript | Format::Commands => POLL,
+            },
         })
     }
 
@@ -239,7 +246,7 @@ impl Playback {
         loop {
             match self.step().await? {
                 None => return Ok(None),
-                Some(Step::Waiting) => tokio::time::sleep(POLL).await,
+                Some(Step::Waiting) => tokio::time::sleep(self.poll).await,
                 Some(Step::Text(text) | Step::Ended(text)) if text.is_empty() => {}
                 Some(Step::Text(text) | Step::Ended(text)) => return Ok(Some(text)),
             }

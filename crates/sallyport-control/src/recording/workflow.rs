@@ -2,6 +2,8 @@
 
 use std::fs::File;
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::BoxStream};
 use sallyport_core::{
     event::{Event, EventName, Events},
     id::RecordingId,
@@ -19,6 +21,9 @@ use crate::{
     kernel::{caller::Caller, control::Control, database::StoreError, task},
     secret::{self, SecretError},
 };
+
+/// What a joined person sees, as recorded.
+const LIVE_VIEW: &str = "live-view";
 
 /// Why a recording is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +156,7 @@ impl Wanted {
             Form::Export(Format::Cast(CastVersion::V2)) => "asciicast-v2",
             Form::Export(Format::Transcript) => "transcript",
             Form::Export(Format::Commands) => "commands",
+            Form::Export(Format::LiveView) => LIVE_VIEW,
             Form::Container => "container",
         }
     }
@@ -159,7 +165,9 @@ impl Wanted {
     pub(super) fn media(&self) -> (&'static str, &'static str) {
         match self.form {
             Form::Export(Format::Cast(_)) => ("application/x-asciicast", "cast"),
-            Form::Export(Format::Transcript) => ("text/plain; charset=utf-8", "txt"),
+            Form::Export(Format::Transcript | Format::LiveView) => {
+                ("text/plain; charset=utf-8", "txt")
+            }
             Form::Export(Format::Commands) => ("application/jsonl", "jsonl"),
             Form::Container => ("application/octet-stream", "spr"),
         }
@@ -213,6 +221,34 @@ pub(super) async fn open(
         .with("format", wanted.format_name());
     tx.commit(Events::one(event)).await?;
     Ok(content)
+}
+
+/// What a live session shows from now on, after all that it showed before, to one who joins it; that
+/// they see it is on record when this returns. The stream ends with the session.
+///
+/// # Errors
+/// [`RecordingError`].
+pub async fn live_view(
+    control: &Control,
+    caller: &Caller,
+    id: &RecordingId,
+    channel: Option<u32>,
+) -> Result<BoxStream<'static, Result<Bytes, PlaybackError>>, RecordingError> {
+    let row = find(control, id).await?;
+    let (recording, container) = open_file(control, &row).await?;
+    let key = unwrap_key(control, &row.id, &container)?;
+    let play = Play {
+        format: Format::LiveView,
+        channel,
+        is_followed: row.is_live(),
+    };
+    let playback = Playback::new(control, caller.clone(), recording, container, key, play)?;
+    let tx = control.db().begin(caller.actor()).await?;
+    let event = Event::new(EventName::RecordingPlayed, &row.id)
+        .with("session_id", &row.session_id)
+        .with("format", LIVE_VIEW);
+    tx.commit(Events::one(event)).await?;
+    Ok(playback.into_stream().await?.boxed())
 }
 
 /// The recording of this id with its session.

@@ -27,6 +27,7 @@ mod http;
 mod listener;
 mod main_job;
 mod notify;
+mod oversight;
 mod proof;
 mod recording;
 mod sign_in;

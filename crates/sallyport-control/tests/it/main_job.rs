@@ -25,17 +25,17 @@ use crate::support::{
 const ALICE_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g";
 
-struct Story {
-    node: Node,
-    owner: Person,
-    alice: Person,
-    bob: Person,
-    gateway: FakeGateway,
+pub(crate) struct Story {
+    pub(crate) node: Node,
+    pub(crate) owner: Person,
+    pub(crate) alice: Person,
+    pub(crate) bob: Person,
+    pub(crate) gateway: FakeGateway,
     proof: AuthenticationId,
 }
 
 /// Alice may ask for root@web-1, Bob may approve; Alice has proven her key on a connection.
-async fn story() -> Story {
+pub(crate) async fn story() -> Story {
     let node = Node::start().await;
     let owner = node.owner().await;
     node.target(&owner, "medium").await;
@@ -91,7 +91,7 @@ impl Story {
     }
 
     /// Alice has a grant and an open session.
-    async fn opened(&mut self) -> Opened {
+    pub(crate) async fn opened(&mut self) -> Opened {
         let (request_id, _) = self.ask().await;
         assert_eq!(self.approve(&self.bob, &request_id).await.0, 200);
         match self.gateway.open(&self.proof).await {
@@ -100,7 +100,7 @@ impl Story {
         }
     }
 
-    fn permit(&self, opened: &Opened) -> Permit {
+    pub(crate) fn permit(&self, opened: &Opened) -> Permit {
         let key = UnparsedPublicKey::new(&ED25519, self.gateway.welcome.permit_key.clone());
         let verify = |bytes: &[u8], signature: &[u8]| key.verify(bytes, signature).is_ok();
         opened
@@ -109,7 +109,7 @@ impl Story {
             .unwrap()
     }
 
-    async fn entries(&self, event: &str) -> Vec<serde_json::Value> {
+    pub(crate) async fn entries(&self, event: &str) -> Vec<serde_json::Value> {
         let path = format!("/v1/audit/entries?from=1&limit=1000&event={event}");
         let answer = self.node.ok(&self.bob, "GET", &path, None).await;
         let entries = answer["entries"].as_array().unwrap();

@@ -79,6 +79,7 @@ async fn a_welcome_ends_what_control_no_longer_knows() {
             bundle: "permit".to_owned(),
             user_authorities: Vec::new(),
             end_now: vec![(session_id(1), EndReason::GrantEnded)],
+            paused: Vec::new(),
             control_grace_s: 60,
         },
         harness.clock.now(),

@@ -117,6 +117,7 @@ fn welcome(harness: &Harness) -> Welcome {
         bundle: "permit".to_owned(),
         user_authorities: vec!["ssh-ed25519 AAAA".to_owned()],
         end_now: Vec::new(),
+        paused: Vec::new(),
         control_grace_s: 60,
     }
 }

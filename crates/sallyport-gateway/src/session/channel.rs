@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use sallyport_evidence::recording::{Direction, FrameKind, Pty};
+use tokio::sync::mpsc;
 
-use super::{Session, SessionOver};
+use super::{Session, SessionOver, Typed};
 
 /// Bytes are recorded in pieces of this size, below a frame's limit.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -48,6 +49,8 @@ pub struct ChannelRecord {
     input: Mutex<Flow>,
     output: Mutex<Flow>,
     error_output: Mutex<Flow>,
+    /// What joined people type; only where there is a terminal.
+    typed: Option<tokio::sync::Mutex<mpsc::Receiver<Typed>>>,
 }
 
 /// One direction of a channel.
@@ -98,8 +101,15 @@ impl Flow {
 }
 
 impl ChannelRecord {
-    pub(super) fn new(session: Arc<Session>, number: u32, content: Content) -> Self {
+    pub(super) fn new(
+        session: Arc<Session>,
+        number: u32,
+        content: Content,
+        has_terminal: bool,
+    ) -> Self {
+        let typed = has_terminal.then(|| session.state.add_terminal(number));
         Self {
+            typed: typed.map(tokio::sync::Mutex::new),
             session,
             number,
             content,
@@ -146,11 +156,46 @@ impl ChannelRecord {
         Ok(())
     }
 
+    /// The next thing that somebody who joined typed here. Waits for ever where there is no terminal.
+    pub async fn typed(&self) -> Typed {
+        let typed = match &self.typed {
+            Some(typed) => typed.lock().await.recv().await,
+            None => None,
+        };
+        match typed {
+            Some(typed) => typed,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Records what somebody who joined typed, as theirs; says whether they still may type. Hold back
+    /// other input meanwhile: the note that says whose it is stands before it.
+    ///
+    /// # Errors
+    /// [`SessionOver`]; the bytes must not be forwarded.
+    pub async fn typed_input(&self, typed: &Typed) -> Result<bool, SessionOver> {
+        let state = &self.session.state;
+        state.pass().await?;
+        if !state.may_type(typed) {
+            return Ok(false);
+        }
+        let bytes = typed.bytes();
+        let note = format!("typed by {}: {} bytes", typed.person, bytes.len());
+        state.record(self.number, FrameKind::Note(&note)).await?;
+        self.keep(&self.input, bytes, FrameKind::Input).await?;
+        state.count_up(bytes.len());
+        Ok(true)
+    }
+
     /// Records anything else that happens on the channel: a new size, a signal, an exit status.
     ///
     /// # Errors
     /// [`SessionOver`].
     pub async fn event(&self, kind: FrameKind<'_>) -> Result<(), SessionOver> {
+        // What the gateway says itself is no byte of either side.
+        if !matches!(kind, FrameKind::Note(_)) {
+            self.session.state.pass().await?;
+        }
         self.session.state.record(self.number, kind).await
     }
 
@@ -160,7 +205,16 @@ impl ChannelRecord {
         bytes: &'a [u8],
         kind: impl Fn(&'a [u8]) -> FrameKind<'a>,
     ) -> Result<(), SessionOver> {
-        self.session.state.check_live()?;
+        self.session.state.pass().await?;
+        self.keep(flow, bytes, kind).await
+    }
+
+    async fn keep<'a>(
+        &self,
+        flow: &Mutex<Flow>,
+        bytes: &'a [u8],
+        kind: impl Fn(&'a [u8]) -> FrameKind<'a>,
+    ) -> Result<(), SessionOver> {
         let limit = match self.content {
             Content::Full => u64::MAX,
             Content::Limited => self.session.state.content_limit_bytes(),
@@ -193,6 +247,7 @@ impl Drop for ChannelRecord {
                 self.session.state.record_last(self.number, omission);
             }
         }
+        self.session.state.remove_terminal(self.number);
         self.session
             .state
             .record_last(self.number, FrameKind::ChannelClosed);

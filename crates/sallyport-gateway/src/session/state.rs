@@ -11,21 +11,24 @@ use std::{
     time::Duration,
 };
 
+use sallyport_api::gateway::Keystrokes;
 use sallyport_core::{
     authz::Permit,
     entropy::Entropy,
-    id::{OperationId, SessionId},
+    id::{OperationId, SessionId, WatcherId},
     policy::Constraints,
-    session::{EndReason, Operation, OperationRecord},
+    principal::PersonName,
+    session::{EndReason, Operation, OperationRecord, oversight::Watcher},
     time::{Clock, Timestamp},
 };
-use sallyport_evidence::recording::{Frame, FrameKind};
-use tokio::sync::watch;
+use sallyport_evidence::recording::{Frame, FrameKind, SESSION_CHANNEL};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     End, SessionOver,
     operation::{self, OperationLog},
+    oversight::{self, Others, Typed, Words},
 };
 use crate::recorder::Recorder;
 
@@ -58,11 +61,14 @@ pub struct SessionState {
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
     channels: AtomicU32,
+    others: Others,
 }
 
 impl SessionState {
     pub(crate) fn new(start: SessionStart) -> Self {
+        let owner = start.permit.terms().question.principal.id.clone();
         let state = Self {
+            others: Others::new(owner, start.started_at),
             permit: start.permit,
             clock: start.clock,
             started_at: start.started_at,
@@ -104,6 +110,69 @@ impl SessionState {
             .fetch_max(constraints.recording_content_limit_bytes, Ordering::Relaxed);
         self.records_file_content
             .fetch_or(constraints.records_file_content, Ordering::Relaxed);
+        self.tell(self.others.tighten(constraints, self.clock.now()));
+    }
+
+    /// These people are joined now, and nobody else.
+    pub(crate) fn watched_by(&self, watchers: Vec<Watcher>, now: Timestamp) {
+        self.tell(self.others.watched_by(watchers, now));
+        // They see what is in the recording: it comes to them sooner.
+        self.recorder.hurry(self.others.has_watchers());
+    }
+
+    /// Pauses the session in somebody's name, or lets it go on.
+    pub(crate) fn pause(&self, by: Option<PersonName>) {
+        self.tell(self.others.pause(by));
+    }
+
+    /// Says something to the person in somebody's name.
+    pub(crate) fn message(&self, from: &PersonName, text: &str) {
+        self.tell(vec![oversight::line_of_message(from, text)]);
+    }
+
+    /// Somebody who joined typed.
+    pub(crate) fn type_at(&self, watcher_id: WatcherId, channel: u32, keystrokes: Keystrokes) {
+        let dropped = self.others.type_at(watcher_id, channel, keystrokes);
+        self.tell(dropped.into_iter().collect());
+    }
+
+    /// Puts lines on record and says them to the person.
+    fn tell(&self, lines: Vec<String>) {
+        for line in lines {
+            self.record_last(SESSION_CHANNEL, FrameKind::Note(&line));
+            self.others.say(&line);
+        }
+    }
+
+    /// Waits until something may pass.
+    pub(super) async fn pass(&self) -> Result<(), SessionOver> {
+        if self.others.is_halted() {
+            tokio::select! {
+                () = self.others.freed() => {}
+                end = self.ended() => return Err(SessionOver(end)),
+            }
+        }
+        self.check_live()
+    }
+
+    pub(super) fn words(&self) -> Words {
+        self.others.words()
+    }
+
+    pub(super) fn standing_words(&self) -> Vec<String> {
+        self.others.standing()
+    }
+
+    pub(super) fn add_terminal(&self, channel: u32) -> mpsc::Receiver<Typed> {
+        self.others.add_terminal(channel)
+    }
+
+    pub(super) fn remove_terminal(&self, channel: u32) {
+        self.others.remove_terminal(channel);
+    }
+
+    pub(super) fn may_type(&self, typed: &Typed) -> bool {
+        self.others.may_type(typed)
     }
 
     /// Ends the session unless its time is not over.
@@ -116,6 +185,9 @@ impl SessionState {
         let idle = now.since(idle_since);
         if idle >= Duration::from_millis(limit_ms.unsigned_abs()) {
             self.end(End::because(EndReason::IdleTimeout), now);
+        }
+        if self.others.is_abandoned(now) {
+            self.end(End::because(EndReason::Unwatched), now);
         }
     }
 

@@ -261,20 +261,26 @@ impl Control {
             .await
     }
 
-    /// Tells every gateway to end the last session.
-    pub(crate) async fn end_session(&self, reason: EndReason, comment: &str) {
+    /// Pushes something about the last session.
+    pub(crate) async fn push(&self, make: impl Fn(SessionId) -> Push) {
         let (pushes, session_id) = {
             let state = self.state();
             (state.pushes.clone(), state.sessions.last().unwrap().clone())
         };
-        for push in pushes {
-            let push_end = Push::EndSession {
-                session_id: session_id.clone(),
-                reason,
-                comment: comment.to_owned(),
-            };
-            let _ = push.send(FromControl::Push { push: push_end }).await;
+        for queue in pushes {
+            let push = make(session_id.clone());
+            let _ = queue.send(FromControl::Push { push }).await;
         }
+    }
+
+    /// Tells every gateway to end the last session.
+    pub(crate) async fn end_session(&self, reason: EndReason, comment: &str) {
+        self.push(|session_id| Push::EndSession {
+            session_id,
+            reason,
+            comment: comment.to_owned(),
+        })
+        .await;
     }
 
     /// Breaks every connection and takes no new one.
@@ -392,6 +398,7 @@ impl Control {
             bundle: bundle(&state.rules.bundle),
             user_authorities: state.rules.authorities.clone(),
             end_now: Vec::new(),
+            paused: Vec::new(),
             control_grace_s: 60,
         }))
     }

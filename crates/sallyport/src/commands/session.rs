@@ -3,13 +3,14 @@
 use clap::Subcommand;
 use sallyport_api::rest::{
     access::End,
-    session::{OperationView, SessionView},
+    session::{Message, OperationView, SessionView},
 };
 
 use crate::{
     client::NOTHING,
     context::Context,
     failure::Failure,
+    joined,
     output::{Column, minute, or_dash, size},
     player,
 };
@@ -59,6 +60,42 @@ enum Verb {
         #[arg(long)]
         channel: Option<u32>,
     },
+    /// Join a live session: its person is told, and where policy demands a watcher you count as one
+    ///
+    /// Ends with the session, with your right to see it, or when you leave: Ctrl-C, or Ctrl-] when you
+    /// type.
+    Join {
+        /// Session, as `session list` prints it
+        #[arg(value_name = "SESSION")]
+        id: String,
+        /// Type as well; what you type is recorded as yours
+        #[arg(long)]
+        keyboard: bool,
+        /// Channel to join; those that open, one after the other, when left out
+        #[arg(long)]
+        channel: Option<u32>,
+    },
+    /// Say something to the person of a live session, on their terminal
+    Message {
+        /// Session, as `session list` prints it
+        #[arg(value_name = "SESSION")]
+        id: String,
+        /// What to say
+        #[arg(value_name = "TEXT")]
+        text: String,
+    },
+    /// Pause a live session: nothing passes until it is resumed; its clocks go on
+    Pause {
+        /// Session, as `session list` prints it
+        #[arg(value_name = "SESSION")]
+        id: String,
+    },
+    /// Let a paused session go on
+    Resume {
+        /// Session, as `session list` prints it
+        #[arg(value_name = "SESSION")]
+        id: String,
+    },
     /// End a live session now; its credential is revoked and the reason is recorded
     End {
         /// Session, as `session list` prints it
@@ -99,6 +136,33 @@ impl Session {
                 let session: SessionView = client.get(&["sessions", &id], &NOTHING).await?;
                 player::watch(context, &client, &session.recording_id, channel).await
             }
+            Verb::Join {
+                id,
+                keyboard,
+                channel,
+            } => {
+                let wish = joined::Wish {
+                    session_id: &id,
+                    has_keyboard: keyboard,
+                    channel,
+                };
+                joined::join(context, &client, wish).await
+            }
+            Verb::Message { id, text } => {
+                let message = Message { text };
+                client
+                    .deliver(&["sessions", &id, "message"], &message)
+                    .await?;
+                context.output.note(&format!("said in {id}"))
+            }
+            Verb::Pause { id } => {
+                let session: SessionView = client.act(&["sessions", &id, "pause"]).await?;
+                context.output.done(&session, &format!("paused {id}"))
+            }
+            Verb::Resume { id } => {
+                let session: SessionView = client.act(&["sessions", &id, "resume"]).await?;
+                context.output.done(&session, &format!("resumed {id}"))
+            }
             Verb::End { id, reason } => {
                 let session: SessionView = client
                     .post(&["sessions", &id, "end"], &End { reason })
@@ -115,9 +179,12 @@ const SESSION_COLUMNS: [Column<SessionView>; 5] = [
     Column::new("ACCOUNT", |session| {
         format!("{}@{}", session.account, session.target)
     }),
-    Column::new("STATE", |session| match &session.end_reason {
-        Some(reason) => format!("{}: {reason}", session.state),
-        None => session.state.clone(),
+    Column::new("STATE", |session| {
+        match (&session.end_reason, &session.paused_by) {
+            (Some(reason), _) => format!("{}: {reason}", session.state),
+            (None, Some(by)) => format!("{}: paused by {by}", session.state),
+            (None, None) => session.state.clone(),
+        }
     }),
     Column::new("OPENED", |session| minute(session.opened_at)),
 ];
@@ -140,7 +207,16 @@ const OPERATION_COLUMNS: [Column<OperationView>; 4] = [
     }),
 ];
 
-fn fields(session: &SessionView) -> [(&'static str, String); 10] {
+fn fields(session: &SessionView) -> [(&'static str, String); 12] {
+    let joined = session
+        .watchers
+        .iter()
+        .map(|watcher| match watcher.has_keyboard {
+            true => format!("{} with the keyboard", watcher.person),
+            false => watcher.person.clone(),
+        })
+        .collect::<Vec<_>>()
+        .join(", ");
     [
         ("session", session.id.clone()),
         ("grant", session.grant_id.clone()),
@@ -154,6 +230,11 @@ fn fields(session: &SessionView) -> [(&'static str, String); 10] {
             ),
         ),
         ("state", session.state.clone()),
+        ("paused by", or_dash(session.paused_by.as_deref())),
+        (
+            "joined by",
+            or_dash(Some(joined.as_str()).filter(|joined| !joined.is_empty())),
+        ),
         ("ended", or_dash(session.end_reason.as_deref())),
         ("from", session.opened_at.to_string()),
         (

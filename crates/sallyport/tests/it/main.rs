@@ -35,6 +35,7 @@ mod hostile_load;
 mod interop;
 mod main_job;
 mod parsers;
+mod oversight;
 mod refusal;
 mod restore;
 mod revocation;

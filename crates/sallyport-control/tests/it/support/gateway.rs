@@ -56,6 +56,7 @@ impl FakeGateway {
                 bundle: String::new(),
                 user_authorities: vec![],
                 end_now: vec![],
+                paused: Vec::new(),
                 control_grace_s: 0,
             },
             stream,

@@ -16,7 +16,7 @@ use sallyport_core::{
     session::{EndReason, Operation, OperationOutcome},
 };
 use sallyport_evidence::recording::{FrameKind, SESSION_CHANNEL};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use self::order::{Begun, Order};
 
@@ -68,9 +68,11 @@ impl From<TransferError> for Stop {
 pub(super) async fn serve(session: Arc<Session>, targets: Arc<Targets>, client: ClientChannel) {
     let client = Arc::new(client);
     let mut has_pty = false;
+    let (ordered, order) = oneshot::channel();
     let stopped = tokio::select! {
-        served = serve_order(&session, &targets, &client, &mut has_pty) => served.err(),
+        served = serve_order(&session, &targets, &client, &mut has_pty, ordered) => served.err(),
         end = session.ended() => Some(Stop::Over(end)),
+        gone = speak(&session, &client, order) => Some(gone),
     };
     let Some(stop) = stopped else { return };
     // Whatever broke first, the end of the session explains it.
@@ -80,16 +82,39 @@ pub(super) async fn serve(session: Arc<Session>, targets: Arc<Targets>, client: 
     let _ = timeout(FAREWELL_TIME, farewell).await;
 }
 
+/// Shows the person what is said to them, once it is known whether they have a terminal here.
+async fn speak(session: &Session, client: &ClientChannel, order: oneshot::Receiver<bool>) -> Stop {
+    // Before looking at what stands, so that nothing said in between is missed.
+    let mut words = session.words();
+    let Ok(has_pty) = order.await else {
+        return std::future::pending().await;
+    };
+    for line in session.standing_words() {
+        if Box::pin(client.tell(&line, has_pty)).await.is_err() {
+            return Stop::ClientGone;
+        }
+    }
+    loop {
+        let line = words.next().await;
+        if Box::pin(client.tell(&line, has_pty)).await.is_err() {
+            return Stop::ClientGone;
+        }
+    }
+}
+
 async fn serve_order(
     session: &Arc<Session>,
     targets: &Targets,
     client: &Arc<ClientChannel>,
     has_pty: &mut bool,
+    ordered: oneshot::Sender<bool>,
 ) -> Result<(), Stop> {
     let Some(order) = order::await_order(session, client).await? else {
         return Ok(());
     };
     *has_pty = order.pty.is_some();
+    // Who speaks may have stopped because the client is gone; that is noticed there.
+    let _ = ordered.send(*has_pty);
     // Boxed: what is needed once must not stay a part of what lives as long as the channel.
     let (order, mut begun) = Box::pin(order::begin(session, order)).await?;
     let opened = Box::pin(targets.open()).await.map_err(Stop::Upstream)?;
@@ -182,6 +207,7 @@ impl LiveChannel {
         let result = tokio::select! {
             up = self.up() => up,
             down = self.down(&mut exit, asked_for_pty) => down,
+            typed = self.typed() => typed,
             () = self.abandoned() => Err(Stop::ClientGone),
             () = self.target.dead() => Err(Stop::TargetGone),
         };
@@ -257,6 +283,14 @@ impl LiveChannel {
         // The target ends the process of a channel that is closed.
         let _ = target.close().await;
         Err(Stop::ClientGone)
+    }
+
+    /// Sends on what people type who joined.
+    async fn typed(&self) -> Result<(), Stop> {
+        loop {
+            let typed = self.legs.record.typed().await;
+            self.legs.type_for(&typed).await?;
+        }
     }
 
     async fn down(&self, exit: &mut Exit, asked_for_pty: bool) -> Result<(), Stop> {

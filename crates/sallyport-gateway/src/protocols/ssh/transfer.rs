@@ -25,7 +25,7 @@ use super::{
     wording,
 };
 use crate::session::{
-    ChannelRecord, OperationResult, OperationStart, RunningOperation, Session, SessionOver,
+    ChannelRecord, OperationResult, OperationStart, RunningOperation, Session, SessionOver, Typed,
 };
 
 /// Why a channel stopped moving bytes.
@@ -69,6 +69,19 @@ impl Legs {
             .map_err(TransferError::Over)?;
         target
             .data_bytes(bytes)
+            .await
+            .map_err(TransferError::TargetGone)
+    }
+
+    /// Types for somebody who joined, if they still may.
+    pub(super) async fn type_for(&self, typed: &Typed) -> Result<(), TransferError> {
+        let target = self.target.lock().await;
+        let may_type = self.record.typed_input(typed).await;
+        if !may_type.map_err(TransferError::Over)? {
+            return Ok(());
+        }
+        target
+            .data_bytes(Bytes::copy_from_slice(typed.bytes()))
             .await
             .map_err(TransferError::TargetGone)
     }

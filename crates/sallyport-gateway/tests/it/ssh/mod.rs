@@ -5,6 +5,7 @@ mod end;
 mod feature;
 mod hostile_target;
 mod impersonation;
+mod live;
 mod login;
 mod matrix;
 mod messages;
