@@ -217,6 +217,26 @@ impl FromStr for Selector {
     }
 }
 
+impl Selector {
+    /// Reads what a client says once the way it came has named the target: `[person:]account`, or a
+    /// whole selector that names the same target.
+    ///
+    /// # Errors
+    /// [`ParseSelectorError`]; [`ParseSelectorError::Ambiguous`] when it names another target.
+    pub fn towards(target: &TargetName, text: &str) -> Result<Self, ParseSelectorError> {
+        if !text.contains('@') {
+            return format!("{text}@{target}").parse();
+        }
+        let selector: Self = text.parse()?;
+        if selector.target != *target {
+            return Err(ParseSelectorError::Ambiguous {
+                text: selector.to_string(),
+            });
+        }
+        Ok(selector)
+    }
+}
+
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(person) = &self.person {
@@ -240,6 +260,26 @@ mod tests {
         assert_eq!(selector.account.as_str(), "root");
         assert_eq!(selector.target.as_str(), "web-1");
         assert_eq!("root@web-1".parse::<Selector>().unwrap().person, None);
+    }
+
+    /// GW-1
+    #[test]
+    fn given_the_way_names_the_target_then_the_account_is_enough_and_no_other_target_is_taken() {
+        let target: TargetName = "web-2".parse().unwrap();
+        let towards = |text| Selector::towards(&target, text).map(|one| one.to_string());
+        assert_eq!(towards("root").unwrap(), "root@web-2");
+        assert_eq!(towards("alice:root").unwrap(), "alice:root@web-2");
+        assert_eq!(towards("root@web-2").unwrap(), "root@web-2");
+        for text in [
+            "root@web-1",
+            "",
+            "a:b:root",
+            "root@",
+            "ro ot",
+            "root@web-2@web-2",
+        ] {
+            assert!(towards(text).is_err(), "{text:?}");
+        }
     }
 
     /// GW-1

@@ -7,6 +7,7 @@
 //! Not here: deciding (`sallyport-control`), what a session can do (`session`).
 
 mod admission;
+mod inner;
 
 use std::{
     net::IpAddr,
@@ -30,6 +31,7 @@ use sallyport_core::{
 use tokio::task::JoinHandle;
 
 use self::admission::Admission;
+pub use self::inner::InnerDoor;
 use crate::{
     config::Limits, connection::Connection, control::ControlError, node::Node, session::Session,
 };
@@ -79,6 +81,8 @@ pub struct Door {
     connection: Arc<Connection>,
     failed_proofs: AtomicU32,
     has_session: AtomicBool,
+    /// Its connection runs within another one of this gateway.
+    is_inner: bool,
 }
 
 impl Door {
@@ -89,6 +93,7 @@ impl Door {
             connection,
             failed_proofs: AtomicU32::new(0),
             has_session: AtomicBool::new(false),
+            is_inner: false,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Accepts connections for one protocol, within limits.
 //!
-//! Every connection is a task of its own. INVARIANT: however it ends, by its protocol, by its login
-//! grace, by the gateway's stop or by a panic, its stream is cut and its slots are free again.
+//! Every connection is a task of its own, and has a [`Seat`]; so has one that a protocol carries within
+//! another. INVARIANT: however it ends, by its protocol, by its login grace, by the gateway's stop or by
+//! a panic, its stream is cut and its slots are free again.
 //!
 //! Not here: what is said on a connection (`protocols`), what it may do ([`crate::door`]).
 
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use sallyport_core::time::Timestamp;
+use sallyport_core::time::{Clock, Timestamp};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -37,7 +38,7 @@ const GOODBYE_TIME: Duration = Duration::from_secs(2);
 /// Rest after accepting failed, as when the process has no file descriptors left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// What all listeners of a gateway count together.
+/// What all connections of a gateway count in together.
 #[derive(Debug)]
 pub(crate) struct Counts {
     connections: Arc<Semaphore>,
@@ -56,6 +57,65 @@ impl Counts {
             // A proof is for one connection, so a number must not come back after a restart: a
             // million connections fit into each millisecond.
             next_number: AtomicU64::new(now.unix_ms().unsigned_abs() << 20),
+        }
+    }
+
+    /// A seat for one more connection of `source`, or nothing when a limit is reached.
+    pub(crate) fn take_seat(
+        &self,
+        source: IpAddr,
+        cut: CancellationToken,
+        grace: Duration,
+        clock: &Arc<dyn Clock>,
+    ) -> Option<Seat> {
+        let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() else {
+            return turned_away("connections");
+        };
+        let Some(slot) = self.unproven.take(source) else {
+            return turned_away("source");
+        };
+        let grace = Arc::new(LoginGrace::new(grace, Arc::clone(clock)));
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        Some(Seat {
+            connection: Arc::new(Connection::new(number, source, cut, grace, Some(slot))),
+            _place: place,
+        })
+    }
+}
+
+fn turned_away(limit: &'static str) -> Option<Seat> {
+    metrics::counter!("sallyport_gateway_connections_refused_total", "limit" => limit).increment(1);
+    None
+}
+
+/// One connection's place among all of the gateway, free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) connection: Arc<Connection>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Seat {
+    /// Serves the connection to its end, which its protocol, its login grace or its cut bring.
+    pub(crate) async fn hold(
+        self,
+        mut serving: impl Future<Output = Result<(), ServeError>> + Unpin,
+    ) {
+        let connection = &self.connection;
+        // Cut however this ends: a protocol's library may keep the stream in a task of its own.
+        let cut = connection.cut.clone();
+        let _cut_at_end = cut.clone().drop_guard();
+        let ended = tokio::select! {
+            ended = &mut serving => ended,
+            () = connection.grace.used_up() => {
+                cut.cancel();
+                goodbye(&mut serving).await
+            }
+            () = cut.cancelled() => goodbye(&mut serving).await,
+        };
+        if let Err(error) = ended {
+            let error: &dyn std::error::Error = &error;
+            tracing::debug!(connection = connection.number, error, "connection ended");
         }
     }
 }
@@ -122,7 +182,6 @@ pub(crate) struct Listener {
     pub(crate) socket: TcpListener,
     pub(crate) protocol: Arc<dyn Protocol>,
     pub(crate) node: Arc<Node>,
-    pub(crate) counts: Arc<Counts>,
 }
 
 impl Listener {
@@ -145,60 +204,27 @@ impl Listener {
 
     /// Starts serving a connection, or closes it when a limit is reached.
     fn admit(&self, stream: TcpStream, peer: SocketAddr, cut: &CancellationToken) {
-        let source = peer.ip().to_canonical();
-        let Ok(place) = Arc::clone(&self.counts.connections).try_acquire_owned() else {
-            return turned_away("connections");
-        };
-        let Some(slot) = self.counts.unproven.take(source) else {
-            return turned_away("source");
-        };
-        let grace = self.node.limits.login_grace();
-        let grace = Arc::new(LoginGrace::new(grace, Arc::clone(&self.node.clock)));
-        let number = self.counts.next_number.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(
-            number,
-            source,
+        let node = &self.node;
+        let seat = node.counts.take_seat(
+            peer.ip().to_canonical(),
             cut.child_token(),
-            grace,
-            Some(slot),
-        ));
-        let (protocol, node) = (Arc::clone(&self.protocol), Arc::clone(&self.node));
-        let served = serve(stream, protocol, Arc::clone(&node), connection, place);
-        node.tasks.spawn("connection", served);
+            node.limits.login_grace(),
+            &node.clock,
+        );
+        if let Some(seat) = seat {
+            let served = serve(stream, Arc::clone(&self.protocol), Arc::clone(node), seat);
+            node.tasks.spawn("connection", served);
+        }
     }
 }
 
-fn turned_away(limit: &'static str) {
-    metrics::counter!("sallyport_gateway_connections_refused_total", "limit" => limit).increment(1);
-}
-
-async fn serve(
-    stream: TcpStream,
-    protocol: Arc<dyn Protocol>,
-    node: Arc<Node>,
-    connection: Arc<Connection>,
-    _place: OwnedSemaphorePermit,
-) {
-    // Cut however this ends: a protocol's library may keep the stream in a task of its own.
-    let cut = connection.cut.clone();
-    let _cut_at_end = cut.clone().drop_guard();
+async fn serve(stream: TcpStream, protocol: Arc<dyn Protocol>, node: Arc<Node>, seat: Seat) {
     // Keystrokes and their echoes must not wait for more to send. If even this fails, the client is
     // gone already, and reading says so.
     let _: io::Result<()> = stream.set_nodelay(true);
-    let door = Door::new(node, Arc::clone(&connection));
-    let mut serving = protocol.serve(CutStream::new(stream, cut.clone()), door);
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        () = connection.grace.used_up() => {
-            cut.cancel();
-            goodbye(&mut serving).await
-        }
-        () = cut.cancelled() => goodbye(&mut serving).await,
-    };
-    if let Err(error) = ended {
-        let error: &dyn std::error::Error = &error;
-        tracing::debug!(connection = connection.number, error, "connection ended");
-    }
+    let stream = CutStream::new(stream, seat.connection.cut.clone());
+    let door = Door::new(node, Arc::clone(&seat.connection));
+    seat.hold(protocol.serve(stream, door)).await;
 }
 
 async fn goodbye(

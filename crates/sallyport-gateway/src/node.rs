@@ -5,14 +5,16 @@ use std::sync::Arc;
 use sallyport_core::{entropy::Entropy, id::GatewayId, time::Clock};
 
 use crate::{
-    config::Limits, control::ControlPlane, directives::Directives, live::LiveSessions,
-    outbox::Outbox, recorder::RecordingStore, sealing::SealingKey, tasks::Tasks,
+    config::Limits, control::ControlPlane, directives::Directives, listener::Counts,
+    live::LiveSessions, outbox::Outbox, recorder::RecordingStore, sealing::SealingKey,
+    tasks::Tasks,
 };
 
 /// One gateway process.
 pub(crate) struct Node {
     pub(crate) gateway_id: GatewayId,
     pub(crate) limits: Limits,
+    pub(crate) counts: Counts,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) control: Arc<dyn ControlPlane>,

@@ -179,6 +179,11 @@ impl Gateway {
         );
         let node = Arc::new(Node {
             gateway_id,
+            counts: Counts::new(
+                config.limits.connections_max,
+                config.limits.unauthenticated_per_source_max,
+                clock.now(),
+            ),
             limits: config.limits.clone(),
             clock,
             entropy,
@@ -309,18 +314,12 @@ async fn bind_sockets(config: &GatewayConfig) -> Result<Vec<Doorway>, GatewayErr
 }
 
 fn listen(doorways: Vec<Doorway>, node: &Arc<Node>) -> Vec<Listener> {
-    let counts = Arc::new(Counts::new(
-        node.limits.connections_max,
-        node.limits.unauthenticated_per_source_max,
-        node.clock.now(),
-    ));
     doorways
         .into_iter()
         .map(|doorway| Listener {
             socket: doorway.socket,
             protocol: doorway.protocol,
             node: Arc::clone(node),
-            counts: Arc::clone(&counts),
         })
         .collect()
 }

@@ -48,6 +48,7 @@ use crate::{
     control::OpenAnswer,
     directives::{Directives, ReadBundle},
     door::{Door, OpenOutcome},
+    listener::Counts,
     live::LiveSessions,
     node::Node,
     outbox::outbox,
@@ -339,6 +340,11 @@ impl Harness {
         let signer = PermitSigner::generate();
         let node = Arc::new(Node {
             gateway_id: GatewayId::new(START, [9; 10]),
+            counts: Counts::new(
+                limits.connections_max,
+                limits.unauthenticated_per_source_max,
+                clock.now(),
+            ),
             limits,
             clock: clock.clone(),
             entropy: Arc::new(CountingEntropy::default()),

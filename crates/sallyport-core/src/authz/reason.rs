@@ -142,6 +142,10 @@ reasons! {
     SelectorInvalid "selector-invalid"
         "the name you connect to is not account@target"
         "use ssh account@target@gateway, for example ssh root@web-1@gw.example";
+    /// A jump to something that is no target of this gateway, or from where nobody may jump.
+    JumpRefused "jump-refused"
+        "a jump through this gateway goes to one of its targets, port 22, and nowhere else"
+        "use ssh -J gateway:7022 account@target, with the target's name as Sallyport knows it";
     /// The request was denied by an approver.
     RequestDenied "request-denied"
         "an approver denied the request"

@@ -73,17 +73,10 @@ async fn start(limits: Limits) -> Fixture {
     let harness = Harness::with(directory, Arc::new(recordings), limits);
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let limits = &harness.node.limits;
-    let counts = Counts::new(
-        limits.connections_max,
-        limits.unauthenticated_per_source_max,
-        harness.node.clock.now(),
-    );
     let listener = Listener {
         socket,
         protocol: Arc::new(Letters),
         node: Arc::clone(&harness.node),
-        counts: Arc::new(counts),
     };
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     harness

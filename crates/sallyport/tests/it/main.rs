@@ -33,6 +33,7 @@ mod fault_kill;
 mod fault_power_loss;
 mod hostile_load;
 mod interop;
+mod jump;
 mod main_job;
 mod oversight;
 mod parsers;

@@ -166,6 +166,15 @@ impl World {
         })
     }
 
+    /// Waits until something runs in the session.
+    pub fn until_begun(&self, session_id: &str) {
+        eventually("the recording has its first frames", || {
+            let transcript = ["recording", "export", session_id, "--format", "transcript"];
+            let ended = self.carol.attempt(&transcript);
+            (ended.code == 0 && ended.stdout.contains("exec")).then_some(())
+        });
+    }
+
     /// Waits until no credential is left of any session; it must not take long.
     pub fn until_no_lease(&self) {
         within(

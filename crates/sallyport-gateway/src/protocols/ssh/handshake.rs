@@ -18,7 +18,7 @@ use sallyport_api::gateway::{AuthenticationAnswer, Refused};
 use sallyport_core::{
     authz::Reason,
     id::{AuthenticationId, RequestId},
-    inventory::Selector,
+    inventory::{Selector, TargetName},
     principal::PersonName,
 };
 
@@ -37,6 +37,8 @@ pub(super) enum Admission {
     Opened(Arc<Session>),
     /// There is none, and this is why.
     Denied(Arc<str>),
+    /// There is none because no target was named, and this says so; the person may jump to one.
+    Jumping(Arc<str>),
 }
 
 /// Proof of a person.
@@ -50,6 +52,8 @@ struct Proof {
 /// The login of one user name on one connection.
 pub(super) struct Login {
     door: Arc<Door>,
+    /// The target that the way the client came has named.
+    towards: Option<TargetName>,
     user: String,
     selector: Option<Selector>,
     proof: Option<Proof>,
@@ -63,9 +67,10 @@ pub(super) struct Login {
 }
 
 impl Login {
-    pub(super) fn new(door: Arc<Door>) -> Self {
+    pub(super) fn new(door: Arc<Door>, towards: Option<TargetName>) -> Self {
         Self {
             door,
+            towards,
             user: String::new(),
             selector: None,
             proof: None,
@@ -82,6 +87,11 @@ impl Login {
         self.admission.as_ref()
     }
 
+    /// Whether the person is let in to jump to a target.
+    pub(super) const fn may_jump(&self) -> bool {
+        matches!(self.admission, Some(Admission::Jumping(_)))
+    }
+
     /// Turns to `user`. Another name than before starts from nothing.
     fn turn_to(&mut self, user: &str) {
         if self.user == user && !matches!(self.stage, Stage::Parted) {
@@ -89,7 +99,10 @@ impl Login {
         }
         self.take_request_back();
         user.clone_into(&mut self.user);
-        self.selector = user.parse().ok();
+        self.selector = match &self.towards {
+            Some(target) => Selector::towards(target, user).ok(),
+            None => user.parse().ok(),
+        };
         self.proof = None;
         self.stage = Stage::Start;
         self.admission = None;
@@ -99,6 +112,23 @@ impl Login {
         Claim {
             person: self.selector.as_ref().and_then(|one| one.person.clone()),
             adds_to: None,
+        }
+    }
+
+    /// Whether nothing but a name was said: it is no selector, and no target is known from elsewhere.
+    fn is_bare_name(&self) -> bool {
+        self.towards.is_none() && !self.user.is_empty() && !self.user.contains(['@', ':'])
+    }
+
+    /// As [`Login::claim`], for what is typed: it proves only somebody who is named. A bare name is the
+    /// person's then; where a key says who it is, it may be any, as clients send their local one.
+    fn typed_claim(&self) -> Claim {
+        match self.is_bare_name() {
+            true => Claim {
+                person: self.user.parse().ok(),
+                adds_to: None,
+            },
+            false => self.claim(),
         }
     }
 
@@ -171,7 +201,14 @@ impl Login {
                 reasons: vec![Reason::SelectorInvalid],
                 reference: String::new(),
             };
-            return self.deny(&refused);
+            let auth = self.deny(&refused);
+            if self.proof.is_some()
+                && self.is_bare_name()
+                && let Some(Admission::Denied(denial)) = self.admission.take()
+            {
+                self.admission = Some(Admission::Jumping(denial));
+            }
+            return auth;
         };
         let outcome = self
             .door

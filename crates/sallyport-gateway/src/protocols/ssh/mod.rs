@@ -25,6 +25,7 @@ pub mod fuzz;
 mod handshake;
 mod host_key;
 mod inbox;
+mod jump;
 mod limits;
 mod meeting;
 mod operations;
@@ -42,10 +43,16 @@ use async_trait::async_trait;
 use russh::{Disconnect, MethodKind, MethodSet, SshId, keys::PrivateKey, server};
 use sallyport_core::{
     descriptor::{Descriptor, OperationDescriptor, Setting},
+    inventory::TargetName,
     session::{EndReason, OperationKind},
 };
 use sallyport_evidence::recording::SESSION_CHANNEL;
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
+};
 
 use self::{
     client_end::{ClientEnd, ClientMeeting},
@@ -59,7 +66,12 @@ use self::{
     visitor::{Job, Visitor, VisitorError},
 };
 use super::{Protocol, ProtocolSetup, ServeError, SetupError};
-use crate::{config::Limits, door::Door, session::Session, stream::ClientStream};
+use crate::{
+    config::Limits,
+    door::Door,
+    session::Session,
+    stream::{ClientStream, CutStream},
+};
 
 /// The protocol's kind, as stored and typed.
 const KIND: &str = "ssh";
@@ -205,23 +217,43 @@ impl Protocol for Ssh {
     }
 
     async fn serve(&self, stream: ClientStream, door: Door) -> Result<(), ServeError> {
-        let (jobs, queue) = mpsc::channel(JOBS_MAX);
-        let valve = Valve::default();
-        let door = Arc::new(door);
-        let meeting = Arc::new(ClientMeeting::default());
-        let visitor = Visitor::new(Arc::clone(&door), jobs, valve.clone(), Arc::clone(&meeting));
-        let stream = ValvedStream::new(stream, valve);
-        let running = server::run_stream(Arc::clone(&self.config), stream, visitor)
-            .await
-            .map_err(|error| failed("begin", error))?;
-        let connection = Connection {
-            client: ClientEnd::new(running.handle(), meeting),
-            door,
-            admitted: None,
-            tasks: Vec::new(),
-        };
-        connection.run(running, queue).await
+        serve_stream(Arc::clone(&self.config), stream, door, None).await
     }
+}
+
+/// Serves one connection. `towards`: the target that the way it came has named, for a jump.
+async fn serve_stream<S>(
+    config: Arc<server::Config>,
+    stream: CutStream<S>,
+    door: Door,
+    towards: Option<TargetName>,
+) -> Result<(), ServeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (jobs, queue) = mpsc::channel(JOBS_MAX);
+    let valve = Valve::default();
+    let door = Arc::new(door);
+    let meeting = Arc::new(ClientMeeting::default());
+    let visitor = Visitor::new(
+        Arc::clone(&door),
+        towards,
+        jobs,
+        valve.clone(),
+        Arc::clone(&meeting),
+    );
+    let stream = ValvedStream::new(stream, valve);
+    let running = server::run_stream(Arc::clone(&config), stream, visitor)
+        .await
+        .map_err(|error| failed("begin", error))?;
+    let connection = Connection {
+        config,
+        client: ClientEnd::new(running.handle(), meeting),
+        door,
+        admitted: None,
+        tasks: Vec::new(),
+    };
+    connection.run(running, queue).await
 }
 
 fn failed(attempt: &'static str, error: VisitorError) -> ServeError {
@@ -240,6 +272,7 @@ enum Admitted {
 
 /// One client's connection, around its channels' tasks.
 struct Connection {
+    config: Arc<server::Config>,
     client: ClientEnd,
     door: Arc<Door>,
     admitted: Option<Admitted>,
@@ -321,7 +354,8 @@ impl Connection {
                 let targets = Arc::new(targets);
                 self.admitted = Some(Admitted::To(session, targets));
             }
-            (Job::Admitted(Admission::Denied(denial)), _) => {
+            // Who signed in to jump has no session; a shell is told so.
+            (Job::Admitted(Admission::Denied(denial) | Admission::Jumping(denial)), _) => {
                 self.admitted = Some(Admitted::Denied(denial));
             }
             (Job::Serve(channel), Some(Admitted::To(session, targets))) => {
@@ -369,6 +403,10 @@ impl Connection {
                 };
                 self.tasks
                     .push(self.door.spawn("have a target stop listening", stopping));
+            }
+            (Job::Jump(jump), _) => {
+                let serving = jump::serve(Arc::clone(&self.config), *jump);
+                self.tasks.push(self.door.spawn("serve a jump", serving));
             }
             (Job::Refused(operation, reason), Some(Admitted::To(session, _))) => {
                 let recording = session.refuse_operation(SESSION_CHANNEL, operation, reason);

@@ -21,7 +21,7 @@ use russh::{
     keys::{Certificate, PublicKey, ssh_key::certificate::CertType},
     server::{self, Auth, ChannelOpenHandle, Msg},
 };
-use sallyport_core::{authz::Reason, session::Operation};
+use sallyport_core::{authz::Reason, inventory::TargetName, session::Operation};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -36,6 +36,7 @@ use super::{
     forward::Outgoing,
     handshake::{Admission, Login},
     inbox::Overrun,
+    jump::{self, Jump},
     limits::{LISTEN_ANSWER_TIME, OFFERS_MAX},
     wording,
 };
@@ -72,6 +73,8 @@ pub(super) enum Job {
     Serve(ClientChannel),
     /// A connection through the target is asked for.
     Forward(Outgoing),
+    /// A channel carries a connection of its own.
+    Jump(Box<Jump>),
     /// The target shall listen. The port, or words for why not.
     Listen(ListenPlace, oneshot::Sender<Result<u32, String>>),
     /// The target shall listen no longer. Whether it did.
@@ -82,6 +85,7 @@ pub(super) enum Job {
 
 /// One client.
 pub(super) struct Visitor {
+    door: Arc<Door>,
     login: Login,
     offers: u32,
     jobs: mpsc::Sender<Job>,
@@ -93,8 +97,10 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
+    /// `towards`: the target that the way the client came has named, for a jump.
     pub(super) fn new(
         door: Arc<Door>,
+        towards: Option<TargetName>,
         jobs: mpsc::Sender<Job>,
         valve: Valve,
         meeting: Arc<ClientMeeting>,
@@ -106,7 +112,8 @@ impl Visitor {
             .collect();
         Self {
             connection: door.connection(),
-            login: Login::new(door),
+            login: Login::new(Arc::clone(&door), towards),
+            door,
             offers: 0,
             jobs,
             ports: Ports::new(meeting),
@@ -151,7 +158,7 @@ impl Visitor {
                 OperationDecision::Permitted => Ok(()),
                 OperationDecision::Refused(reason) => Err(reason),
             },
-            Some(Admission::Denied(_)) | None => Err(Reason::NotPermitted),
+            Some(Admission::Denied(_) | Admission::Jumping(_)) | None => Err(Reason::NotPermitted),
         }
     }
 
@@ -177,6 +184,50 @@ impl Visitor {
             client: ClientChannel::new(inbox, writer, handle),
             reply,
         }))
+    }
+
+    /// Answers somebody who wants to jump through the gateway.
+    async fn jump(
+        &mut self,
+        host: &str,
+        port: u32,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        handle: server::Handle,
+    ) -> Result<(), VisitorError> {
+        let target = match jump::destination(host, port) {
+            Ok(target) => target,
+            Err(reason) => {
+                tracing::info!(
+                    connection = self.connection,
+                    host,
+                    port,
+                    "a jump is refused"
+                );
+                reply.reject(prohibited(reason)).await;
+                return Ok(());
+            }
+        };
+        let Some((inbox, door)) = self
+            .ports
+            .open(channel.id(), Purpose::Forward)
+            .zip(self.door.inner())
+        else {
+            tracing::info!(
+                connection = self.connection,
+                "too many channels or connections"
+            );
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        // What arrives is taken from the callbacks; the queue that russh would fill is dropped.
+        let (_, writer) = channel.split();
+        reply.accept().await;
+        self.give(Job::Jump(Box::new(Jump {
+            door,
+            target,
+            channel: ClientChannel::new(inbox, writer, handle),
+        })))
     }
 
     /// Asks for the target to listen and waits for its answer. The port; nothing when it does not.

@@ -127,15 +127,15 @@ impl Login {
         if let Some(reason) = self.trouble.take() {
             return self.part(wording::reason_lines(reason));
         }
-        let Some(selector) = &self.selector else {
-            return self.part(wording::reason_lines(Reason::SelectorInvalid));
-        };
-        if selector.person.is_none() {
-            return self.part(format!(
-                "sallyport: no key of yours was accepted; to sign in with a password, name \
-                 yourself: ssh NAME:{}@{}@...",
-                selector.account, selector.target
-            ));
+        if self.typed_claim().person.is_none() {
+            return match &self.selector {
+                None => self.part(wording::reason_lines(Reason::SelectorInvalid)),
+                Some(selector) => self.part(format!(
+                    "sallyport: no key of yours was accepted; to sign in with a password, name \
+                     yourself: ssh NAME:{}@{}@...",
+                    selector.account, selector.target
+                )),
+            };
         }
         self.prompt(
             String::new(),
@@ -256,7 +256,7 @@ impl Login {
         let has_code = code.is_some();
         let claim = Claim {
             adds_to: before.as_ref().map(|proof| proof.authentication_id.clone()),
-            ..self.claim()
+            ..self.typed_claim()
         };
         let answer = self.door.prove_password(claim, password, code).await;
         let is_proven = self.is_proven(answer, has_code);

@@ -152,6 +152,12 @@ impl server::Handler for Visitor {
         reply: ChannelOpenHandle,
         session: &mut server::Session,
     ) -> Result<(), VisitorError> {
+        if self.login.may_jump() {
+            let (host, port) = (host_to_connect, port_to_connect);
+            return self
+                .jump(host, port, channel, reply, session.handle())
+                .await;
+        }
         let Some(destination) = Destination::address(host_to_connect, port_to_connect) else {
             let operation = Operation {
                 kind: OperationKind::ForwardLocal,
