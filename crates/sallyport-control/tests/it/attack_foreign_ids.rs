@@ -135,7 +135,10 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         "approve" | "deny" => json!({ "content_hash": "0".repeat(64), "comment": "so be it" }),
         "end" | "disable" => json!({ "reason": "mine now" }),
         "close" => json!({ "finding": "nothing to see" }),
-        "cancel" | "enable" | "enrolment" => return None,
+        "join" => json!({ "keyboard": true }),
+        "input" => json!({ "watcher": format!("wat_{}", "0".repeat(26)) }),
+        "message" => json!({ "text": "listen" }),
+        "cancel" | "enable" | "enrolment" | "pause" | "resume" => return None,
         "{name}" => json!({ "groups": ["operators"] }),
         other => panic!("`{other}`: say what its body is, here"),
     };

@@ -81,6 +81,12 @@ impl Seat {
                 .unwrap()
                 .filter_map(|item| item.ok()?.file_name().to_str()?.parse::<u32>().ok())
                 .find(|pid| {
+                    // Others may sit at the same command.
+                    let status = fs::read_to_string(format!("/proc/{pid}/status"));
+                    let parent = format!("PPid:\t{}\n", self.script.as_ref().unwrap().id());
+                    if !status.unwrap_or_default().contains(&parent) {
+                        return false;
+                    }
                     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                     let line = said(&line);
                     let mut arguments = line.split('\0');
