@@ -31,6 +31,35 @@ pub struct RecordingView {
     pub chain: String,
 }
 
+/// The recordings of one grant's sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecordingGroupView {
+    /// The grant that all of the sessions ran under.
+    pub grant_id: String,
+    /// Who.
+    pub person: String,
+    /// Account.
+    pub account: String,
+    /// Target.
+    pub target: String,
+    /// How many there are.
+    pub recordings: u64,
+    /// How many of them are still being written.
+    pub live: u64,
+    /// How many of them were cut off.
+    pub cut_off: u64,
+    /// The newest of them.
+    pub last_recording_id: String,
+    /// When the first began.
+    #[schema(value_type = String, format = DateTime)]
+    pub first_started_at: Timestamp,
+    /// When the newest began.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_started_at: Timestamp,
+    /// Bytes stored of all.
+    pub size_bytes: u64,
+}
+
 /// `GET /v1/recordings/{id}/content`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

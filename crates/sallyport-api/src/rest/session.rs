@@ -91,6 +91,36 @@ pub struct Message {
     pub text: String,
 }
 
+/// The sessions of one grant: programs that connect for every command, such as a playbook's tasks, leave
+/// one line instead of hundreds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SessionGroupView {
+    /// The grant that all of them ran under.
+    pub grant_id: String,
+    /// Who.
+    pub person: String,
+    /// Account.
+    pub account: String,
+    /// Target.
+    pub target: String,
+    /// How many there are.
+    pub sessions: u64,
+    /// How many of them are live.
+    pub live: u64,
+    /// The newest of them.
+    pub last_session_id: String,
+    /// When the first opened.
+    #[schema(value_type = String, format = DateTime)]
+    pub first_opened_at: Timestamp,
+    /// When the newest opened.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_opened_at: Timestamp,
+    /// Bytes from client to target in all that have ended.
+    pub bytes_up: u64,
+    /// Bytes from target to client in all that have ended.
+    pub bytes_down: u64,
+}
+
 /// One operation of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OperationView {

@@ -11,12 +11,15 @@ use sallyport_api::rest::{
     access::End,
     page::{Page, PageQuery},
     problem::Problem,
-    session::{Join, Message, OperationView, SessionView, Typing, WATCHER_HEADER, WatcherView},
+    session::{
+        Join, Message, OperationView, SessionGroupView, SessionView, Typing, WATCHER_HEADER,
+        WatcherView,
+    },
     vault::LeaseView,
 };
 use sallyport_core::{
     authz::AdminAction,
-    id::{SessionId, WatcherId},
+    id::{GrantId, SessionId, WatcherId},
     session::{OperationRecord, oversight::Watcher},
 };
 use serde::Deserialize;
@@ -26,7 +29,7 @@ use utoipa_axum::routes;
 use super::{
     join::{self, JoinError, Wish},
     pause,
-    store::{self, SessionRow},
+    store::{self, SessionFilter, SessionGroup, SessionRow},
 };
 use crate::{
     access::workflow::{AccessError, checked_comment},
@@ -49,6 +52,7 @@ pub fn routes() -> Routes {
     let use_access = Access::Action(AdminAction::RequestCreate);
     Routes::new()
         .route(use_access, routes!(list_sessions))
+        .route(use_access, routes!(list_session_groups))
         .route(use_access, routes!(show_session))
         .route(use_access, routes!(list_operations))
         .route(use_access, routes!(end_session))
@@ -108,6 +112,39 @@ struct SessionQuery {
     /// Only the caller's own; always so for those who may not see everybody's.
     #[serde(default)]
     mine: bool,
+    /// Only those under this grant.
+    #[param(value_type = Option<String>)]
+    grant: Option<GrantId>,
+}
+
+/// Which sessions to sum up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct SessionGroupQuery {
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Items on a page, 1 to 500; 50 when absent.
+    limit: Option<u32>,
+    /// Only the caller's own; always so for those who may not see everybody's.
+    #[serde(default)]
+    mine: bool,
+}
+
+fn group_view(group: &SessionGroup) -> SessionGroupView {
+    SessionGroupView {
+        grant_id: group.grant_id.to_string(),
+        person: group.person.clone(),
+        account: group.account.clone(),
+        target: group.target.clone(),
+        sessions: group.sessions,
+        live: group.live,
+        last_session_id: group.last.to_string(),
+        first_opened_at: group.first_opened_at,
+        last_opened_at: group.last_opened_at,
+        bytes_up: group.bytes_up,
+        bytes_down: group.bytes_down,
+    }
 }
 
 fn view(control: &Control, session: &SessionRow) -> SessionView {
@@ -181,16 +218,13 @@ async fn list_sessions(
         }
     };
     let is_own_only = query.mine || !caller.is_permitted(AdminAction::SessionList);
-    let person = is_own_only.then_some(&caller.person.id);
-    let mut reader = control.db().read().await?;
-    let sessions = store::sessions_page(
-        &mut reader,
-        person,
+    let filter = SessionFilter {
+        person: is_own_only.then_some(&caller.person.id),
+        grant: query.grant.as_ref(),
         is_live_only,
-        &wanted.cursor,
-        wanted.load(),
-    )
-    .await?;
+    };
+    let mut reader = control.db().read().await?;
+    let sessions = store::sessions_page(&mut reader, filter, &wanted.cursor, wanted.load()).await?;
     Ok(Json(
         wanted.page(
             sessions
@@ -199,6 +233,30 @@ async fn list_sessions(
                 .collect(),
             |view| view.id.clone(),
         ),
+    ))
+}
+
+/// Lists sessions by grant, counted and summed up, the grant used last first: everybody's for those who may see them, else one's own.
+#[utoipa::path(get, path = "/v1/session-groups", tag = "session", params(SessionGroupQuery),
+    responses((status = 200, body = Page<SessionGroupView>), (status = "default", body = Problem)))]
+async fn list_session_groups(
+    State(control): State<Control>,
+    caller: Caller,
+    QueryFields(query): QueryFields<SessionGroupQuery>,
+) -> Result<Json<Page<SessionGroupView>>, HttpProblem> {
+    let wanted = Wanted::from_query(&PageQuery {
+        cursor: query.cursor.clone(),
+        limit: query.limit,
+    })?;
+    let is_own_only = query.mine || !caller.is_permitted(AdminAction::SessionList);
+    let person = is_own_only.then_some(&caller.person.id);
+    let mut reader = control.db().read().await?;
+    let groups =
+        store::session_groups_page(&mut reader, person, &wanted.cursor, wanted.load()).await?;
+    Ok(Json(
+        wanted.page(groups.iter().map(group_view).collect(), |view| {
+            view.last_session_id.clone()
+        }),
     ))
 }
 

@@ -108,22 +108,93 @@ pub async fn session_by_id(
     row.as_ref().map(session).transpose()
 }
 
-/// Sessions older than `cursor` (an id), newest first; only of `person` when given, only live when asked.
+/// Which sessions a list shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SessionFilter<'a> {
+    /// Only this person's.
+    pub(super) person: Option<&'a PersonId>,
+    /// Only those under this grant.
+    pub(super) grant: Option<&'a GrantId>,
+    /// Only those that have not ended.
+    pub(super) is_live_only: bool,
+}
+
+/// Sessions older than `cursor` (an id), newest first.
 pub(super) async fn sessions_page(
     sql: &mut dyn Sql,
-    person: Option<&PersonId>,
-    is_live_only: bool,
+    filter: SessionFilter<'_>,
     cursor: &str,
     limit: u32,
 ) -> Result<Vec<SessionRow>, StoreError> {
     let rows = sql
         .all(
-            "SELECT * FROM session WHERE ($1 = '' OR person_id = $1) AND is_live >= $2 AND ($3 = '' OR id < $3)
-             ORDER BY id DESC LIMIT $4",
-            params![person.map_or("", PersonId::as_str), is_live_only, cursor, limit],
+            "SELECT * FROM session WHERE ($1 = '' OR person_id = $1) AND ($2 = '' OR grant_id = $2)
+                 AND is_live >= $3 AND ($4 = '' OR id < $4)
+             ORDER BY id DESC LIMIT $5",
+            params![
+                filter.person.map_or("", PersonId::as_str),
+                filter.grant.map_or("", GrantId::as_str),
+                filter.is_live_only,
+                cursor,
+                limit
+            ],
         )
         .await?;
     rows.iter().map(session).collect()
+}
+
+/// The sessions of one grant, counted and summed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SessionGroup {
+    pub(super) grant_id: GrantId,
+    pub(super) person: String,
+    pub(super) account: String,
+    pub(super) target: String,
+    pub(super) sessions: u64,
+    pub(super) live: u64,
+    pub(super) last: SessionId,
+    pub(super) first_opened_at: Timestamp,
+    pub(super) last_opened_at: Timestamp,
+    pub(super) bytes_up: u64,
+    pub(super) bytes_down: u64,
+}
+
+/// Sessions by grant, the grant used last first: those whose newest session is older than `cursor` (its
+/// id); only of `person` when given.
+pub(super) async fn session_groups_page(
+    sql: &mut dyn Sql,
+    person: Option<&PersonId>,
+    cursor: &str,
+    limit: u32,
+) -> Result<Vec<SessionGroup>, StoreError> {
+    // A grant is one person's for one account; their names are as of the newest session.
+    let rows = sql
+        .all(
+            "SELECT grant_id, MAX(person) AS person, MAX(account) AS account, MAX(target) AS target,
+                 COUNT(*) AS sessions, CAST(SUM(is_live) AS BIGINT) AS live, MAX(id) AS last,
+                 MIN(opened_at) AS first_opened_at, MAX(opened_at) AS last_opened_at,
+                 CAST(SUM(bytes_up) AS BIGINT) AS bytes_up, CAST(SUM(bytes_down) AS BIGINT) AS bytes_down
+             FROM session WHERE ($1 = '' OR person_id = $1)
+             GROUP BY grant_id HAVING $2 = '' OR MAX(id) < $2 ORDER BY MAX(id) DESC LIMIT $3",
+            params![person.map_or("", PersonId::as_str), cursor, limit],
+        )
+        .await?;
+    let group = |row: &Row| {
+        Ok(SessionGroup {
+            grant_id: row.parsed("grant_id")?,
+            person: row.text("person")?,
+            account: row.text("account")?,
+            target: row.text("target")?,
+            sessions: row.count("sessions")?,
+            live: row.count("live")?,
+            last: row.parsed("last")?,
+            first_opened_at: row.time("first_opened_at")?,
+            last_opened_at: row.time("last_opened_at")?,
+            bytes_up: row.count("bytes_up")?,
+            bytes_down: row.count("bytes_down")?,
+        })
+    };
+    rows.iter().map(group).collect()
 }
 
 /// Live sessions, all of them.

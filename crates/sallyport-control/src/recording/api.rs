@@ -10,20 +10,22 @@ use axum::{
 use sallyport_api::rest::{
     page::{Page, PageQuery},
     problem::Problem,
-    recording::{ContentQuery, RecordingView, VerificationView},
+    recording::{ContentQuery, RecordingGroupView, RecordingView, VerificationView},
 };
 use sallyport_core::{
     authz::{AdminAction, Reason},
-    id::RecordingId,
+    id::{GrantId, RecordingId},
 };
+use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
+use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::{
     export::ExportError,
     file::FileError,
-    store::{self, RecordingRow},
+    store::{self, RecordingGroup, RecordingRow},
     verification,
     workflow::{self, Content, RecordingError, Wanted},
 };
@@ -42,6 +44,7 @@ pub fn routes() -> Routes {
     let play = Access::Action(AdminAction::RecordingPlay);
     Routes::new()
         .route(play, routes!(list_recordings))
+        .route(play, routes!(list_recording_groups))
         .route(play, routes!(show_recording))
         .route(play, routes!(read_content))
         .route(play, routes!(verify_recording))
@@ -103,19 +106,70 @@ fn view(row: &RecordingRow) -> RecordingView {
     }
 }
 
+fn group_view(group: &RecordingGroup) -> RecordingGroupView {
+    RecordingGroupView {
+        grant_id: group.grant_id.to_string(),
+        person: group.person.clone(),
+        account: group.account.clone(),
+        target: group.target.clone(),
+        recordings: group.recordings,
+        live: group.live,
+        cut_off: group.cut_off,
+        last_recording_id: group.last.to_string(),
+        first_started_at: group.first_started_at,
+        last_started_at: group.last_started_at,
+        size_bytes: group.size_bytes,
+    }
+}
+
+/// Which recordings to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct RecordingQuery {
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Items on a page, 1 to 500; 50 when absent.
+    limit: Option<u32>,
+    /// Only of sessions under this grant.
+    #[param(value_type = Option<String>)]
+    grant: Option<GrantId>,
+}
+
 /// Lists recordings, newest first.
-#[utoipa::path(get, path = "/v1/recordings", tag = "recording", params(PageQuery),
+#[utoipa::path(get, path = "/v1/recordings", tag = "recording", params(RecordingQuery),
     responses((status = 200, body = Page<RecordingView>), (status = "default", body = Problem)))]
 async fn list_recordings(
     State(control): State<Control>,
-    QueryFields(query): QueryFields<PageQuery>,
+    QueryFields(query): QueryFields<RecordingQuery>,
 ) -> Result<Json<Page<RecordingView>>, HttpProblem> {
-    let wanted = page::Wanted::from_query(&query)?;
+    let wanted = page::Wanted::from_query(&PageQuery {
+        cursor: query.cursor,
+        limit: query.limit,
+    })?;
+    let grant = query.grant.as_ref();
     let mut reader = control.db().read().await?;
-    let rows = store::page(&mut reader, &wanted.cursor, wanted.load()).await?;
+    let rows = store::page(&mut reader, grant, &wanted.cursor, wanted.load()).await?;
     Ok(Json(wanted.page(rows.iter().map(view).collect(), |view| {
         view.id.clone()
     })))
+}
+
+/// Lists recordings by the grant of their sessions, counted and summed up, the grant used last first.
+#[utoipa::path(get, path = "/v1/recording-groups", tag = "recording", params(PageQuery),
+    responses((status = 200, body = Page<RecordingGroupView>), (status = "default", body = Problem)))]
+async fn list_recording_groups(
+    State(control): State<Control>,
+    QueryFields(query): QueryFields<PageQuery>,
+) -> Result<Json<Page<RecordingGroupView>>, HttpProblem> {
+    let wanted = page::Wanted::from_query(&query)?;
+    let mut reader = control.db().read().await?;
+    let groups = store::groups_page(&mut reader, &wanted.cursor, wanted.load()).await?;
+    Ok(Json(
+        wanted.page(groups.iter().map(group_view).collect(), |view| {
+            view.last_recording_id.clone()
+        }),
+    ))
 }
 
 /// Shows a recording.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sallyport_core::{
     event::EventName,
-    id::{RecordingId, SessionId},
+    id::{GrantId, RecordingId, SessionId},
     time::Timestamp,
 };
 use sallyport_evidence::{
@@ -81,9 +81,10 @@ pub(super) async fn by_id(
     row.as_ref().map(recording).transpose()
 }
 
-/// Recordings older than `cursor` (an id), newest first.
+/// Recordings older than `cursor` (an id), newest first; only of sessions under `grant` when given.
 pub(super) async fn page(
     sql: &mut dyn Sql,
+    grant: Option<&GrantId>,
     cursor: &str,
     limit: u32,
 ) -> Result<Vec<RecordingRow>, StoreError> {
@@ -92,11 +93,67 @@ pub(super) async fn page(
             "SELECT recording.id AS id, session_id, person, account, target, opened_at, ended_at, state,
                  chunks, size_bytes, chain
              FROM recording JOIN session ON session.id = recording.session_id
-             WHERE ($1 = '' OR recording.id < $1) ORDER BY recording.id DESC LIMIT $2",
-            params![cursor, limit],
+             WHERE ($1 = '' OR recording.id < $1) AND ($2 = '' OR grant_id = $2)
+             ORDER BY recording.id DESC LIMIT $3",
+            params![cursor, grant.map_or("", GrantId::as_str), limit],
         )
         .await?;
     rows.iter().map(recording).collect()
+}
+
+/// The recordings of one grant's sessions, counted and summed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RecordingGroup {
+    pub(super) grant_id: GrantId,
+    pub(super) person: String,
+    pub(super) account: String,
+    pub(super) target: String,
+    pub(super) recordings: u64,
+    pub(super) live: u64,
+    pub(super) cut_off: u64,
+    pub(super) last: RecordingId,
+    pub(super) first_started_at: Timestamp,
+    pub(super) last_started_at: Timestamp,
+    pub(super) size_bytes: u64,
+}
+
+/// Recordings by grant, the grant used last first: those whose newest recording is older than `cursor`
+/// (its id).
+pub(super) async fn groups_page(
+    sql: &mut dyn Sql,
+    cursor: &str,
+    limit: u32,
+) -> Result<Vec<RecordingGroup>, StoreError> {
+    let rows = sql
+        .all(
+            "SELECT grant_id, MAX(person) AS person, MAX(account) AS account, MAX(target) AS target,
+                 COUNT(*) AS recordings,
+                 CAST(SUM(CASE state WHEN 'live' THEN 1 ELSE 0 END) AS BIGINT) AS live,
+                 CAST(SUM(CASE state WHEN 'cut_off' THEN 1 ELSE 0 END) AS BIGINT) AS cut_off,
+                 MAX(recording.id) AS last, MIN(opened_at) AS first_started_at,
+                 MAX(opened_at) AS last_started_at, CAST(SUM(size_bytes) AS BIGINT) AS size_bytes
+             FROM recording JOIN session ON session.id = recording.session_id
+             GROUP BY grant_id HAVING $1 = '' OR MAX(recording.id) < $1
+             ORDER BY MAX(recording.id) DESC LIMIT $2",
+            params![cursor, limit],
+        )
+        .await?;
+    let group = |row: &Row| {
+        Ok(RecordingGroup {
+            grant_id: row.parsed("grant_id")?,
+            person: row.text("person")?,
+            account: row.text("account")?,
+            target: row.text("target")?,
+            recordings: row.count("recordings")?,
+            live: row.count("live")?,
+            cut_off: row.count("cut_off")?,
+            last: row.parsed("last")?,
+            first_started_at: row.time("first_started_at")?,
+            last_started_at: row.time("last_started_at")?,
+            size_bytes: row.count("size_bytes")?,
+        })
+    };
+    rows.iter().map(group).collect()
 }
 
 /// Whether a recording is still being written; one that is gone is not.

@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Subcommand, ValueEnum};
 use sallyport_api::rest::{
-    recording::{ContentQuery, RecordingView, VerificationView},
+    recording::{ContentQuery, RecordingGroupView, RecordingView, VerificationView},
     session::SessionView,
 };
 use sallyport_evidence::recording::Completeness;
@@ -20,7 +20,7 @@ use crate::{
     failure::{Exit, Failure},
     files::{Draft, Readers},
     offline::{log_key, verify_log, verify_recording},
-    output::{Column, json_text, minute, size, write_bytes, write_out},
+    output::{Column, Format, json_text, minute, size, write_bytes, write_out},
     player::{self, Pace},
 };
 
@@ -35,8 +35,14 @@ pub struct Recording {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List recordings, newest first
+    /// List recordings, newest first. Those of one grant's sessions are one line; `--output json` has each
     List {
+        /// Each on a line of its own
+        #[arg(long)]
+        all: bool,
+        /// Only those of sessions under this grant, each on a line of its own
+        #[arg(long, value_name = "GRANT")]
+        grant: Option<String>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -144,8 +150,16 @@ impl Recording {
         }
         let client = context.client()?;
         match self.verb {
-            Verb::List { limit } => {
-                let recordings = client.list(&["recordings"], &[], limit.limit).await?;
+            Verb::List { all, grant, limit } => {
+                if !all && grant.is_none() && context.output.format() == Format::Table {
+                    let groups = client.list(&["recording-groups"], &[], limit.limit).await?;
+                    return print_listed(context.output, &groups, &GROUP_COLUMNS);
+                }
+                let query: Vec<_> = grant
+                    .iter()
+                    .map(|grant| ("grant", grant.as_str()))
+                    .collect();
+                let recordings = client.list(&["recordings"], &query, limit.limit).await?;
                 print_listed(context.output, &recordings, &COLUMNS)
             }
             Verb::Show { id } => {
@@ -315,6 +329,28 @@ const COLUMNS: [Column<RecordingView>; 5] = [
     }),
     Column::new("STATE", |recording| recording.state.clone()),
     Column::new("STARTED", |recording| minute(recording.started_at)),
+];
+
+/// The recordings of a grant's sessions; of one alone, the recording.
+const GROUP_COLUMNS: [Column<RecordingGroupView>; 5] = [
+    Column::whole("ID", |group: &RecordingGroupView| match group.recordings {
+        1 => group.last_recording_id.clone(),
+        _ => group.grant_id.clone(),
+    }),
+    Column::new("PERSON", |group| group.person.clone()),
+    Column::new("ACCOUNT", |group| {
+        format!("{}@{}", group.account, group.target)
+    }),
+    Column::new("COUNT", |group| {
+        let mut text = group.recordings.to_string();
+        for (count, what) in [(group.live, "live"), (group.cut_off, "cut off")] {
+            if count > 0 {
+                text = format!("{text}, {count} {what}");
+            }
+        }
+        text
+    }),
+    Column::new("LAST", |group| minute(group.last_started_at)),
 ];
 
 fn fields(recording: &RecordingView) -> [(&'static str, String); 8] {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use sallyport_api::rest::{
     access::End,
-    session::{Message, OperationView, SessionView},
+    session::{Message, OperationView, SessionGroupView, SessionView},
 };
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     context::Context,
     failure::Failure,
     joined,
-    output::{Column, minute, or_dash, size},
+    output::{Column, Format, minute, or_dash, size},
     player,
 };
 
@@ -26,14 +26,21 @@ pub struct Session {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List sessions, newest first: everybody's if you may see them, else yours
+    /// List sessions, newest first: everybody's if you may see them, else yours. Those of one grant are
+    /// one line; `--output json` has each
     List {
-        /// Only those that have not ended
+        /// Only those that have not ended, each on a line of its own
         #[arg(long)]
         live: bool,
         /// Only yours
         #[arg(long)]
         mine: bool,
+        /// Each on a line of its own
+        #[arg(long)]
+        all: bool,
+        /// Only those under this grant, each on a line of its own
+        #[arg(long, value_name = "GRANT")]
+        grant: Option<String>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -112,13 +119,28 @@ impl Session {
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         match self.verb {
-            Verb::List { live, mine, limit } => {
+            Verb::List {
+                live,
+                mine,
+                all,
+                grant,
+                limit,
+            } => {
                 let mut query = Vec::new();
+                if mine {
+                    query.push(("mine", "true"));
+                }
+                let is_each = all || live || grant.is_some();
+                if !is_each && context.output.format() == Format::Table {
+                    let path = ["session-groups"];
+                    let groups = client.list(&path, &query, limit.limit).await?;
+                    return print_listed(context.output, &groups, &GROUP_COLUMNS);
+                }
                 if live {
                     query.push(("state", "live"));
                 }
-                if mine {
-                    query.push(("mine", "true"));
+                if let Some(grant) = &grant {
+                    query.push(("grant", grant));
                 }
                 let sessions = client.list(&["sessions"], &query, limit.limit).await?;
                 print_listed(context.output, &sessions, &SESSION_COLUMNS)
@@ -187,6 +209,23 @@ const SESSION_COLUMNS: [Column<SessionView>; 5] = [
         }
     }),
     Column::new("OPENED", |session| minute(session.opened_at)),
+];
+
+/// A grant's sessions; of one alone, the session.
+const GROUP_COLUMNS: [Column<SessionGroupView>; 5] = [
+    Column::whole("ID", |group: &SessionGroupView| match group.sessions {
+        1 => group.last_session_id.clone(),
+        _ => group.grant_id.clone(),
+    }),
+    Column::new("PERSON", |group| group.person.clone()),
+    Column::new("ACCOUNT", |group| {
+        format!("{}@{}", group.account, group.target)
+    }),
+    Column::new("COUNT", |group| match group.live {
+        0 => group.sessions.to_string(),
+        live => format!("{}, {live} live", group.sessions),
+    }),
+    Column::new("LAST", |group| minute(group.last_opened_at)),
 ];
 
 const OPERATION_COLUMNS: [Column<OperationView>; 4] = [

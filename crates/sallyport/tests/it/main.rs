@@ -34,6 +34,7 @@ mod fault_power_loss;
 mod hostile_load;
 mod interop;
 mod jump;
+mod listing;
 mod main_job;
 mod oversight;
 mod parsers;

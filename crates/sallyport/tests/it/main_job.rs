@@ -66,6 +66,11 @@ fn main_job(world: &World) {
         "{cast}"
     );
 
+    for noun in ["session", "recording"] {
+        let listed = world.carol.say(&[noun, "list"]);
+        assert_eq!(listed.lines().count(), 2, "{listed}");
+    }
+
     world.until_no_lease();
     let folder = world.verified_export();
     let log = fs::read_to_string(folder.join("entries.jsonl")).unwrap();
