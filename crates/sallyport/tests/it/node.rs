@@ -333,19 +333,26 @@ impl Node {
     }
 
     fn strace(&self, role: Role, options: &[&str], out: &Path) -> Child {
-        let pid = self.pid(role);
-        let mut strace = Command::new("strace")
-            .args(["-f", "-qq", "-o"])
-            .arg(out)
-            .args(options)
-            .args(["-p", &pid.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("strace is missing: apt-get install strace");
+        let attach = |pid: u32| {
+            Command::new("strace")
+                .args(["-f", "-qq", "-o"])
+                .arg(out)
+                .args(options)
+                .args(["-p", &pid.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("strace is missing: apt-get install strace")
+        };
+        let mut pid = self.pid(role);
+        let mut strace = attach(pid);
         eventually("it is being traced", || {
-            assert!(strace.try_wait().unwrap().is_none(), "strace gave up");
+            if strace.try_wait().unwrap().is_some() {
+                // A thread that ends while strace looks for threads makes it give up.
+                pid = self.pid(role);
+                strace = attach(pid);
+            }
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
             (!status.contains("TracerPid:\t0\n")).then_some(())
         });

@@ -47,7 +47,7 @@ pub(super) const TARGET_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// when less than half is left, in whole bytes.
 pub(super) const DRIP_BYTES: u32 = 2;
 /// What a channel may have waiting before it must wait itself.
-pub(super) const CONGESTED_BYTES: usize = 1024 * 1024;
+pub(super) const CONGESTED_BYTES: usize = 512 * 1024;
 /// What all channels of a connection may have waiting before none gets a full window.
 pub(super) const CROWDED_BYTES: usize = 16 * 1024 * 1024;
 /// More than this is waiting only when the peer sends more than it was allowed.
@@ -277,7 +277,7 @@ mod tests {
     /// Memory stays bounded whatever the channels do together.
     #[test]
     fn a_crowded_connection_has_no_full_windows() {
-        let crowded = Backlog::new(LITTLE, [MUCH * 16].into_iter());
+        let crowded = Backlog::new(LITTLE, [CROWDED_BYTES + 1].into_iter());
         assert_eq!(crowded.next_window_bytes(DRIP_BYTES), DRIP_BYTES);
     }
 
