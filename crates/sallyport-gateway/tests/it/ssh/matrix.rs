@@ -519,9 +519,12 @@ async fn given_policy_permits_then_it_works_and_every_byte_is_recorded() {
         assert!(row.attempt(&scene).await, "{row:?} does not work");
 
         let recorded = scene.world.recorded().await;
-        let records = scene.world.operations(row.kind(), 1).await;
+        // Asking for the agent and using it are two operations, and either may end first.
+        let count = if matches!(row, Row::Agent) { 2 } else { 1 };
+        let records = scene.world.operations(row.kind(), count).await;
         let detail = row.detail(&scene.far);
-        assert_eq!(records[0].operation.detail, detail, "{row:?}");
+        let is_on_record = records.iter().any(|one| one.operation.detail == detail);
+        assert!(is_on_record, "{row:?}: {records:?}");
         for record in &records {
             assert_ne!(
                 record.outcome,
