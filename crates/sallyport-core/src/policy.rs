@@ -5,7 +5,7 @@
 //!
 //! Not here: Cedar text and annotations (`sallyport-policy`), which produce these values.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,18 @@ pub enum Requirement {
     },
 }
 
+/// What is kept out of a session's recording and of its commands in the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedactionRule {
+    /// A built-in family of patterns, such as `tokens`, or the name of a pattern of the bundle's own.
+    pub name: String,
+    /// The bundle's own pattern; absent for a built-in family. It stands here so that a permit says by
+    /// itself what its session redacts, whichever bundle the gateway holds by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+}
+
 /// A limit on what a permitted session may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -91,6 +103,11 @@ pub enum Constraint {
         /// They may, if they have the right.
         shared: bool,
     },
+    /// What is kept out of the recording.
+    Redact {
+        /// At least one.
+        rules: BTreeSet<RedactionRule>,
+    },
 }
 
 /// Constraints added up: what a permit carries and the gateway enforces.
@@ -117,6 +134,9 @@ pub struct Constraints {
     /// People who join may type.
     #[serde(default = "is_shared")]
     pub shares_keyboard: bool,
+    /// What is kept out of the recording.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub redact: BTreeSet<RedactionRule>,
 }
 
 /// What holds for constraints that were stored before there was this one.
@@ -140,6 +160,7 @@ impl Default for Constraints {
             records_file_content: false,
             watcher_wait_s: None,
             shares_keyboard: true,
+            redact: BTreeSet::new(),
         }
     }
 }
@@ -165,6 +186,7 @@ impl Constraints {
                 (a, b) => a.or(b),
             },
             shares_keyboard: self.shares_keyboard && other.shares_keyboard,
+            redact: self.redact.union(&other.redact).cloned().collect(),
         }
     }
 
@@ -195,6 +217,7 @@ impl Constraints {
                     Some(self.watcher_wait_s.map_or(*wait_s, |now| now.min(*wait_s)));
             }
             Constraint::Keyboard { shared } => self.shares_keyboard &= shared,
+            Constraint::Redact { rules } => self.redact.extend(rules.iter().cloned()),
         }
         self
     }
@@ -227,6 +250,15 @@ mod tests {
             Just(Constraint::RecordingFileContent),
             (5_u64..4_000).prop_map(|wait_s| Constraint::Watcher { wait_s }),
             any::<bool>().prop_map(|shared| Constraint::Keyboard { shared }),
+            prop::collection::btree_set("[a-c]", 1..3).prop_map(|names| Constraint::Redact {
+                rules: names
+                    .into_iter()
+                    .map(|name| RedactionRule {
+                        name,
+                        pattern: None
+                    })
+                    .collect()
+            }),
         ]
     }
 

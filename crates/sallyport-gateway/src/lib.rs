@@ -22,6 +22,7 @@ pub mod live;
 pub mod outbox;
 pub mod protocols;
 pub mod recorder;
+mod redaction;
 pub mod rpc;
 pub mod sealing;
 pub mod session;

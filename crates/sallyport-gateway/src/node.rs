@@ -6,8 +6,8 @@ use sallyport_core::{entropy::Entropy, id::GatewayId, time::Clock};
 
 use crate::{
     config::Limits, control::ControlPlane, directives::Directives, listener::Counts,
-    live::LiveSessions, outbox::Outbox, recorder::RecordingStore, sealing::SealingKey,
-    tasks::Tasks,
+    live::LiveSessions, outbox::Outbox, recorder::RecordingStore, redaction::RuleShelf,
+    sealing::SealingKey, tasks::Tasks,
 };
 
 /// One gateway process.
@@ -21,6 +21,7 @@ pub(crate) struct Node {
     pub(crate) directives: Arc<Directives>,
     pub(crate) live: Arc<LiveSessions>,
     pub(crate) outbox: Outbox,
+    pub(crate) redaction: RuleShelf,
     pub(crate) recordings: Arc<dyn RecordingStore>,
     pub(crate) sealing_key: SealingKey,
     pub(crate) tasks: Tasks,

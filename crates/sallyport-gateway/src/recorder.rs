@@ -29,13 +29,21 @@ use std::{
 use sallyport_api::gateway as api;
 use sallyport_core::id::{RecordingId, SessionId};
 use sallyport_evidence::recording::{
-    ChainValue, CommandTracker, Frame, Header, RecordingKey, SealError, SealedChunk, Sealer,
-    TypedCommand, decode_frames,
+    ChainValue, Frame, Header, RecordingKey, SealError, SealedChunk, Sealer, TypedCommand,
+    decode_frames,
 };
+use sallyport_policy::RuleSet;
 use tokio::{
     sync::Notify,
     time::{Sleep, timeout},
 };
+
+mod echo;
+mod patterns;
+mod redactor;
+
+pub(crate) use patterns::redact_text;
+use redactor::Redactor;
 
 /// A chunk is sealed at this many bytes of frames.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -79,6 +87,9 @@ pub enum RecorderError {
         /// How long was waited.
         timeout_s: u64,
     },
+    /// The system gave no randomness.
+    #[error("draw the key of a recording's fingerprints")]
+    DigestKey,
     /// Sealing or writing panicked.
     #[error("seal and write a chunk of a recording without panicking")]
     Panicked,
@@ -177,6 +188,8 @@ pub struct RecordingStart {
     pub key: RecordingKey,
     /// The same key, wrapped by the vault: opaque here.
     pub wrapped_key: String,
+    /// What is kept out of it.
+    pub rules: Arc<RuleSet>,
 }
 
 #[derive(Debug, Default)]
@@ -301,6 +314,8 @@ pub struct Writer {
     stall: Duration,
     anchor: Option<api::Anchor>,
     unsynced: Unsynced,
+    /// Something waits in the sink to be settled, in another round.
+    holds: bool,
 }
 
 /// What was appended since the last sync.
@@ -367,10 +382,11 @@ pub fn begin(
         chain: sealer.chain(),
         sealer: Some(sealer),
         file: store.create(&start.recording_id)?,
-        tracker: CommandTracker::new(),
+        redactor: Some(Redactor::new(start.rules)?),
         recording_id: start.recording_id,
         session_id: start.session_id,
         size_bytes: 0,
+        is_unsynced: false,
         typed: Vec::new(),
     };
     sink.append(&head)?;
@@ -387,6 +403,7 @@ pub fn begin(
             stall,
             anchor: None,
             unsynced: Unsynced::default(),
+            holds: false,
         },
     ))
 }
@@ -403,13 +420,17 @@ impl Writer {
     pub async fn run(mut self, mut on_durable: impl FnMut(Durable)) -> RecordingEnd {
         loop {
             let step = self.gather().await;
-            let is_last = step.is_last;
+            let (is_last, syncs) = (step.is_last, step.syncs);
             match self.write(step).await {
-                Ok(None) => {}
-                Ok(Some(durable)) => {
-                    self.unsynced = Unsynced::default();
-                    self.anchor = Some(durable.anchor.clone());
-                    on_durable(durable);
+                Ok(durable) => {
+                    // Nothing appended is left unsynced, though some of it may wait to be appended.
+                    if syncs || durable.is_some() {
+                        self.unsynced = Unsynced::default();
+                    }
+                    if let Some(durable) = durable {
+                        self.anchor = Some(durable.anchor.clone());
+                        on_durable(durable);
+                    }
                 }
                 Err(failure) => {
                     self.shared.close();
@@ -430,9 +451,16 @@ impl Writer {
 
     /// Waits for the next thing to do.
     async fn gather(&mut self) -> Step {
-        tokio::select! {
-            () = self.shared.work.notified() => {}
-            () = self.unsynced.due() => return Step { bytes: Vec::new(), is_last: false, syncs: true },
+        if !self.holds {
+            tokio::select! {
+                () = self.shared.work.notified() => {}
+                () = self.unsynced.due() => return Step {
+                    bytes: Vec::new(),
+                    waited: Duration::ZERO,
+                    is_last: false,
+                    syncs: true,
+                },
+            }
         }
         // Until there is a chunk's worth, the recorder is closed, or time is up.
         let age = match self.shared.is_hurried.load(Ordering::Relaxed) {
@@ -448,6 +476,8 @@ impl Writer {
         self.unsynced.appended(bytes.len());
         Step {
             bytes,
+            // No time need have passed for a full chunk.
+            waited: if is_full { Duration::ZERO } else { age },
             is_last,
             syncs: is_last || self.unsynced.is_any() && (!is_full || self.unsynced.is_due()),
         }
@@ -455,7 +485,7 @@ impl Writer {
 
     /// Returns what is durable now, if that is more than before.
     async fn write(&mut self, step: Step) -> Result<Option<Durable>, RecorderError> {
-        if step.bytes.is_empty() && !step.is_last && !step.syncs {
+        if step.bytes.is_empty() && !step.is_last && !step.syncs && !self.holds {
             return Ok(None);
         }
         let mut sink = self.sink.take().ok_or(RecorderError::Panicked)?;
@@ -465,6 +495,7 @@ impl Writer {
         });
         match timeout(self.stall, write).await {
             Ok(Ok((sink, result))) => {
+                self.holds = sink.holds();
                 self.sink = Some(sink);
                 result
             }
@@ -480,6 +511,8 @@ impl Writer {
 struct Step {
     /// Frames to seal and append.
     bytes: Vec<u8>,
+    /// How long they were gathered, at least.
+    waited: Duration,
     /// The recording ends with them.
     is_last: bool,
     /// Everything appended is made durable.
@@ -490,22 +523,26 @@ struct Sink {
     /// Absent after the last chunk.
     sealer: Option<Sealer>,
     file: Box<dyn RecordingFile>,
-    tracker: CommandTracker,
+    /// Absent while it hands out what is stored.
+    redactor: Option<Redactor>,
     recording_id: RecordingId,
     session_id: SessionId,
     chunks: u64,
     chain: ChainValue,
     size_bytes: u64,
+    /// Something was appended since the last sync.
+    is_unsynced: bool,
     /// Commands whose typing is complete and not yet durable.
     typed: Vec<TypedCommand>,
 }
 
 impl Sink {
     fn take(&mut self, step: &Step) -> Result<Option<Durable>, RecorderError> {
-        if step.is_last || !step.bytes.is_empty() {
-            self.write(&step.bytes, step.is_last)?;
-        }
-        if !step.syncs {
+        let is_round = step.is_last || !step.bytes.is_empty() || self.holds();
+        let has_stored = is_round && self.write(step)?;
+        // What had to wait is made durable as soon as it is let out.
+        let is_late = has_stored && step.bytes.is_empty();
+        if !self.is_unsynced || (!step.syncs && !is_late) {
             return Ok(None);
         }
         self.sync()?;
@@ -515,32 +552,50 @@ impl Sink {
         }))
     }
 
-    fn write(&mut self, frames: &[u8], is_last: bool) -> Result<(), RecorderError> {
-        for frame in decode_frames(frames) {
-            let frame = frame.map_err(RecorderError::Frames)?;
-            let sealer = self.sealer.as_mut().ok_or(RecorderError::Panicked)?;
-            match sealer.push(&frame) {
-                Ok(()) => {}
-                // Much was said at an end, past the buffer's bound.
-                Err(SealError::ChunkFull { .. }) => {
-                    let full = sealer.seal().map_err(RecorderError::Seal)?;
-                    let full = full.ok_or(RecorderError::Panicked)?;
-                    sealer.push(&frame).map_err(RecorderError::Seal)?;
-                    self.append(&full.bytes)?;
-                }
-                Err(error) => return Err(RecorderError::Seal(error)),
-            }
-            self.typed.extend(self.tracker.frame(&frame));
+    /// Whether something waits to be settled.
+    fn holds(&self) -> bool {
+        self.redactor.as_ref().is_some_and(Redactor::holds)
+    }
+
+    /// Stores what can be stored by now; whether there was any.
+    fn write(&mut self, step: &Step) -> Result<bool, RecorderError> {
+        let is_last = step.is_last;
+        let mut redactor = self.redactor.take().ok_or(RecorderError::Panicked)?;
+        let mut has_frames = false;
+        let mut store = |frame: &Frame<'_>| {
+            has_frames = true;
+            self.store(frame)
+        };
+        for frame in decode_frames(&step.bytes) {
+            redactor.push(&frame.map_err(RecorderError::Frames)?, &mut store)?;
         }
-        self.tracker.rest();
-        if is_last {
-            self.typed
-                .extend(std::mem::take(&mut self.tracker).finish());
+        let typed = redactor.settle(step.waited, is_last, &mut store)?;
+        self.typed.extend(typed);
+        self.redactor = Some(redactor);
+        // What came waits until it is settled.
+        if !has_frames && !is_last {
+            return Ok(false);
         }
         let chunk = self.seal(is_last)?;
         self.chunks = chunk.index.saturating_add(1);
         self.chain = chunk.chain;
-        self.append(&chunk.bytes)
+        self.append(&chunk.bytes)?;
+        Ok(true)
+    }
+
+    fn store(&mut self, frame: &Frame<'_>) -> Result<(), RecorderError> {
+        let sealer = self.sealer.as_mut().ok_or(RecorderError::Panicked)?;
+        match sealer.push(frame) {
+            Ok(()) => Ok(()),
+            // Much was said at an end, past the buffer's bound.
+            Err(SealError::ChunkFull { .. }) => {
+                let full = sealer.seal().map_err(RecorderError::Seal)?;
+                let full = full.ok_or(RecorderError::Panicked)?;
+                sealer.push(frame).map_err(RecorderError::Seal)?;
+                self.append(&full.bytes)
+            }
+            Err(error) => Err(RecorderError::Seal(error)),
+        }
     }
 
     fn anchor(&self) -> api::Anchor {
@@ -569,11 +624,16 @@ impl Sink {
             .append(bytes)
             .map_err(self.at("write recording"))?;
         self.size_bytes = self.size_bytes.saturating_add(bytes.len() as u64);
+        self.is_unsynced = true;
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), RecorderError> {
-        self.file.sync().map_err(self.at("make recording durable"))
+        self.file
+            .sync()
+            .map_err(self.at("make recording durable"))?;
+        self.is_unsynced = false;
+        Ok(())
     }
 
     fn at(&self, attempt: &'static str) -> impl FnOnce(io::Error) -> RecorderError + use<> {

@@ -193,6 +193,7 @@ impl Gateway {
             outbox,
             recordings: Arc::new(recordings),
             sealing_key,
+            redaction: crate::redaction::RuleShelf::default(),
             tasks: Tasks::default(),
         });
         let addresses = doorways

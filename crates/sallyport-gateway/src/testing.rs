@@ -354,6 +354,7 @@ impl Harness {
             outbox,
             recordings,
             sealing_key: SealingKey::generate().unwrap(),
+            redaction: crate::redaction::RuleShelf::default(),
             tasks,
         });
         let harness = Self {

@@ -1,7 +1,7 @@
 //! A bundle: one immutable version of all policies, checked whole when it is loaded.
 //!
 //! Its files are `authorise/NAME.cedar` (permit and forbid policies), `require/NAME.cedar` (permit
-//! policies whose annotations demand) and `tests/NAME.json`. Control loads what is applied, the
+//! policies whose annotations demand), `redaction/NAME.json` (patterns) and `tests/NAME.json`. Control loads what is applied, the
 //! gateway what control sends it, the CLI what a directory holds.
 //!
 //! INVARIANT: a loaded bundle has no policy that is unnamed, ill-typed, never applicable or

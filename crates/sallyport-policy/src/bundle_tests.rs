@@ -7,6 +7,7 @@
 
 use expect_test::expect_file;
 use proptest::prelude::*;
+use sallyport_core::policy::Constraint;
 
 use super::*;
 use crate::fixture::{PERMIT_ALL, bundle, load};
@@ -296,4 +297,65 @@ proptest! {
             prop_assert_eq!(again.hash(), bundle.hash());
         }
     }
+}
+
+/// RE-8: a permit says by itself what is redacted, also by patterns of the bundle's own.
+#[test]
+fn a_demand_for_redaction_carries_the_patterns_that_the_bundle_defines() {
+    let files = BTreeMap::from([
+        (
+            String::from("redaction/acme.json"),
+            String::from(r#"{"rules": [{"name": "acme", "pattern": "acme-[0-9]{6}"}]}"#),
+        ),
+        (
+            String::from("require/a.cedar"),
+            String::from(
+                "@id(\"a\")\n@redact(\"cards, acme\")\npermit (principal, action, resource);",
+            ),
+        ),
+    ]);
+    let bundle = Bundle::load(&files).unwrap();
+    let demand = bundle.inner.demands.values().next().unwrap();
+    let [Constraint::Redact { rules }] = &demand.constraints[..] else {
+        panic!("{demand:?}");
+    };
+    let rules: Vec<_> = rules
+        .iter()
+        .map(|rule| (rule.name.as_str(), rule.pattern.as_deref()))
+        .collect();
+    assert_eq!(rules, [("acme", Some("acme-[0-9]{6}")), ("cards", None)]);
+}
+
+/// RE-8: a flawed redaction rule refuses the bundle, with the place and what is wrong.
+#[test]
+fn a_flawed_redaction_rule_refuses_the_bundle() {
+    let refused = |path: &str, content: &str| {
+        let files = BTreeMap::from([(path.to_owned(), content.to_owned())]);
+        Bundle::load(&files).unwrap_err().to_string()
+    };
+    let rules = r#"{"rules": [
+        {"name": "tokens", "pattern": "abcd"},
+        {"name": "a", "pattern": "abc("},
+        {"name": "b", "pattern": "[0-9]*"},
+        {"name": "c", "pattern": "abcd"},
+        {"name": "c", "pattern": "abcd"}
+    ]}"#;
+    let said = refused("redaction/a.json", rules);
+    for part in [
+        "redaction/a.json",
+        "cannot have the name `tokens`",
+        "the redaction pattern `a`",
+        "the redaction pattern `b`: it matches fewer than 4 bytes",
+        "`c` is defined twice",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let said = refused("redaction/a.json", "{\"rule\": []}");
+    assert!(said.contains("not a file of redaction rules"), "{said}");
+    let policy = "@id(\"a\")\n@redact(\"tokens, acme\")\npermit (principal, action, resource);";
+    let said = refused("require/a.cedar", policy);
+    assert!(
+        said.contains("require/a.cedar:2") && said.contains("no redaction rule is named `acme`"),
+        "{said}"
+    );
 }

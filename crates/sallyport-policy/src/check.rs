@@ -8,7 +8,11 @@
 //!
 //! INVARIANT: a test file that cannot be read refuses the whole bundle, so no test is skipped.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use sallyport_core::{
     authz::{
@@ -332,6 +336,7 @@ struct ExpectedConstraints {
     records_file_content: Option<bool>,
     watcher_wait_s: Option<u64>,
     shares_keyboard: Option<bool>,
+    redact: Option<Vec<String>>,
 }
 
 impl Outcome {
@@ -442,6 +447,16 @@ impl ExpectedConstraints {
                 "shares_keyboard",
                 text(self.shares_keyboard),
                 text(Some(actual.shares_keyboard)),
+            ),
+            (
+                "redact",
+                self.redact.as_ref().map(|names| {
+                    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+                    Vec::from_iter(names).join(", ")
+                }),
+                Some(
+                    Vec::from_iter(actual.redact.iter().map(|rule| rule.name.as_str())).join(", "),
+                ),
             ),
         ];
         pairs

@@ -23,6 +23,7 @@ mod fault;
 #[cfg(test)]
 mod fixture;
 mod loader;
+mod redaction;
 mod requirements;
 mod schema;
 mod selection;
@@ -32,4 +33,5 @@ pub use check::{TestOutcome, TestReport};
 pub use default_bundle::{default_bundle, default_files};
 pub use explain::{Change, Explanation, PolicyShown};
 pub use fault::Fault;
+pub use redaction::{Begun, Found, MATCH_BYTES_MAX, Place, RedactionError, RuleSet, TextEnd};
 pub use schema::schema_text;

@@ -18,6 +18,7 @@ use crate::{
     bundle::{BundleError, POLICIES_MAX},
     check::{TestCase, TestFile},
     fault::{Fault, line_at},
+    redaction::{OWN_RULES_MAX, RedactionFile, check_pattern, is_own_name},
     requirements::{self, AnnotationFault},
     schema::schema,
 };
@@ -42,6 +43,8 @@ pub(crate) struct Checked {
     pub(crate) demands: HashMap<PolicyId, Demand>,
     /// Where each policy stands: path and line.
     pub(crate) places: HashMap<PolicyId, (String, usize)>,
+    /// The bundle's own redaction patterns, by name.
+    redaction: BTreeMap<String, String>,
     /// Tests by file.
     pub(crate) tests: BTreeMap<String, Vec<TestCase>>,
 }
@@ -82,6 +85,8 @@ impl Loader {
         match path_parts(path) {
             Some(("authorise", "cedar")) => self.read_policies(path, content, SetKind::Authorise),
             Some(("require", "cedar")) => self.read_policies(path, content, SetKind::Require),
+            // Read before the require set, which names what they define: paths come in order.
+            Some(("redaction", "json")) => self.read_redaction(path, content),
             Some(("tests", "json")) => match serde_json::from_str::<TestFile>(content) {
                 Ok(file) => {
                     self.checked.tests.insert(path.to_owned(), file.tests);
@@ -98,8 +103,63 @@ impl Loader {
             _ => self.faults.push(Fault::of_file(
                 path,
                 "not a file of a policy bundle",
-                "a bundle has authorise/NAME.cedar, require/NAME.cedar and tests/NAME.json, NAME of a-z, 0-9, `-`, `_`",
+                "a bundle has authorise/NAME.cedar, redaction/NAME.json, require/NAME.cedar and tests/NAME.json, NAME of a-z, 0-9, `-`, `_`",
             )),
+        }
+    }
+
+    fn read_redaction(&mut self, path: &str, content: &str) {
+        let file: RedactionFile = match serde_json::from_str(content) {
+            Ok(file) => file,
+            Err(error) => {
+                self.faults.push(Fault {
+                    line: Some(error.line().max(1)),
+                    ..Fault::of_file(
+                        path,
+                        format!("not a file of redaction rules: {error}"),
+                        "write {\"rules\": [{\"name\": \"acme-token\", \"pattern\": \"acme_[0-9a-z]{32}\"}]}",
+                    )
+                });
+                return;
+            }
+        };
+        for rule in file.rules {
+            let fault = if !is_own_name(&rule.name) {
+                Some((
+                    format!("a redaction rule cannot have the name `{}`", rule.name),
+                    String::from("use 1 to 64 of a-z, 0-9, `-`, and no name that is built in"),
+                ))
+            } else if self.checked.redaction.contains_key(&rule.name) {
+                Some((
+                    format!("the redaction rule `{}` is defined twice", rule.name),
+                    String::from("give each rule of the bundle a name of its own"),
+                ))
+            } else if self.checked.redaction.len() >= OWN_RULES_MAX {
+                Some((
+                    format!("the redaction rule `{}` is one too many", rule.name),
+                    format!("define at most {OWN_RULES_MAX} rules in a bundle"),
+                ))
+            } else {
+                check_pattern(&rule.name, &rule.pattern).err().map(|error| {
+                    let why = std::error::Error::source(&error);
+                    let why = why.map_or(String::new(), |source| format!(": {source}"));
+                    (
+                        format!("{error}{why}"),
+                        String::from(
+                            "write a regular expression over bytes, without look-around and \
+                             back-references, that matches 4 bytes or more",
+                        ),
+                    )
+                })
+            };
+            match fault {
+                Some((problem, remedy)) => {
+                    self.faults.push(Fault::of_file(path, problem, remedy));
+                }
+                None => {
+                    self.checked.redaction.insert(rule.name, rule.pattern);
+                }
+            }
         }
     }
 
@@ -181,8 +241,10 @@ impl Loader {
                 remedy: String::from("write permit, or move the policy to a file under authorise/"),
             }),
             SetKind::Require => {
-                requirements::parse_demand(id, policy.annotations()).map(|demand| {
+                requirements::parse_demand(id, policy.annotations()).and_then(|mut demand| {
+                    requirements::define_redaction(&mut demand, &self.checked.redaction)?;
                     self.checked.demands.insert(named.id().clone(), demand);
+                    Ok(())
                 })
             }
         };

@@ -17,16 +17,19 @@
 //! | `@recording_files("content")` | the content of transferred files is recorded, not only size and hash |
 //! | `@watcher("required")`, `@watcher("required, wait=90s")` | nothing passes while nobody else watches; so long without one ends the session |
 //! | `@keyboard("own")`, `@keyboard("shared")` | whether people who join may type |
+//! | `@redact("private_keys, tokens")` | what is kept out of the recording |
 //!
 //! INVARIANT: every number is bounded here, so that no bundle demands what can never be met.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sallyport_core::{
     access::REASON_CHARS_MAX,
-    policy::{Constraint, Demand, MAX_DURATION_CEILING_S, Requirement},
+    policy::{Constraint, Demand, MAX_DURATION_CEILING_S, RedactionRule, Requirement},
     principal::AuthenticationStrength,
 };
 
-use crate::schema::STRENGTHS;
+use crate::{redaction::FAMILIES, schema::STRENGTHS};
 
 /// The annotation that names a policy; the only one that both sets know.
 pub(crate) const ID: &str = "id";
@@ -61,7 +64,7 @@ struct Annotation {
     parse: Parser,
 }
 
-const REGISTRY: [Annotation; 11] = [
+const REGISTRY: [Annotation; 12] = [
     Annotation {
         key: "approval",
         form: "\"1\" to \"32\", or with a group: \"2 from sre\"",
@@ -106,6 +109,11 @@ const REGISTRY: [Annotation; 11] = [
         key: "recording_files",
         form: "\"content\"",
         parse: parse_recording_files,
+    },
+    Annotation {
+        key: "redact",
+        form: "names with a comma and a space between: \"private_keys, tokens\", \"cards\", or of rules under redaction/",
+        parse: parse_redact,
     },
     Annotation {
         key: "ticket",
@@ -155,6 +163,37 @@ pub(crate) fn parse_demand<'a>(
     }
     demand.requirements.sort();
     Ok(demand)
+}
+
+/// Gives each redaction rule that is not built in its pattern.
+pub(crate) fn define_redaction(
+    demand: &mut Demand,
+    patterns: &BTreeMap<String, String>,
+) -> Result<(), AnnotationFault> {
+    for constraint in &mut demand.constraints {
+        let Constraint::Redact { rules } = constraint else {
+            continue;
+        };
+        *rules = std::mem::take(rules)
+            .into_iter()
+            .map(|rule| match patterns.get(&rule.name) {
+                _ if FAMILIES.contains(&rule.name.as_str()) => Ok(rule),
+                Some(pattern) => Ok(RedactionRule {
+                    pattern: Some(pattern.clone()),
+                    ..rule
+                }),
+                None => Err(AnnotationFault {
+                    key: Some(String::from("redact")),
+                    problem: format!("no redaction rule is named `{}`", rule.name),
+                    remedy: format!(
+                        "define it in a sound file under redaction/, or name one of {}",
+                        FAMILIES.join(", ")
+                    ),
+                }),
+            })
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(())
 }
 
 /// Refuses every annotation but the id: a demand on a policy of the authorise set would be ignored.
@@ -312,6 +351,24 @@ fn parse_keyboard(argument: &str) -> Option<Parsed> {
     Some(Parsed::Constraint(Constraint::Keyboard { shared }))
 }
 
+fn parse_redact(argument: &str) -> Option<Parsed> {
+    let mut rules = BTreeSet::new();
+    for name in argument.split(", ") {
+        let is_name = (1..=64).contains(&name.len())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
+        let rule = RedactionRule {
+            name: name.to_owned(),
+            pattern: None,
+        };
+        if !is_name || !rules.insert(rule) {
+            return None;
+        }
+    }
+    Some(Parsed::Constraint(Constraint::Redact { rules }))
+}
+
 /// Seconds of `90s`, `15m`, `8h` or `7d`: from one second to seven days.
 pub(crate) fn parse_duration_s(text: &str) -> Option<u64> {
     let units = [('s', 1_u64), ('m', 60), ('h', 3_600), ('d', 86_400)];
@@ -420,6 +477,11 @@ mod tests {
                 Constraint::Keyboard { shared }
             );
         }
+        let Constraint::Redact { rules } = constraint("redact", "cards, acme-token") else {
+            panic!("not a redaction");
+        };
+        let names: Vec<_> = rules.iter().map(|rule| rule.name.as_str()).collect();
+        assert_eq!(names, ["acme-token", "cards"]);
     }
 
     /// PO-2: what is misspelt must not load as no demand.
@@ -459,6 +521,11 @@ mod tests {
             ("file_transfer", ""),
             ("recording_files", ""),
             ("recording_files", "none"),
+            ("redact", ""),
+            ("redact", "cards,tokens"),
+            ("redact", "cards, "),
+            ("redact", "cards, cards"),
+            ("redact", "Cards"),
             ("recording_content_limit", "64"),
             ("recording_content_limit", "64MB"),
             ("recording_content_limit", "1025GiB"),

@@ -274,7 +274,8 @@ fn opened_event(permit: &Permit, facts: &Facts, lease: &Lease, trace: &Trace) ->
         .with("ip", question.network.ip)
         .with("methods", &question.authentication.methods)
         .with("strength", question.authentication.strength)
-        .with("expires_at", terms.expires_at);
+        .with("expires_at", terms.expires_at)
+        .with("notice", notice(facts, terms.expires_at));
     decision_fields(event, trace)
 }
 

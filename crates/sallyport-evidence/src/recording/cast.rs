@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::emulator::shown_size;
 use super::escape::escape_controls;
-use super::frame::{Direction, Frame, FrameKind, Pty, SESSION_CHANNEL};
+use super::frame::{Direction, Frame, FrameKind, Pty, SESSION_CHANNEL, redaction_mark};
 use super::header::Header;
 use super::utf8::Utf8Decoder;
 
@@ -201,6 +201,21 @@ impl<W: Write> CastWriter<W> {
                     Direction::ErrorOutput => "error output",
                 };
                 self.write_marker(at_us, &format!("{bytes} bytes of {stream} not kept"))
+            }
+            FrameKind::Redacted {
+                direction,
+                rule,
+                bytes,
+                ..
+            } => {
+                let mark = redaction_mark(rule, bytes);
+                match (direction, self.input) {
+                    (Direction::Input, CastInput::Omitted) => Ok(()),
+                    (Direction::Input, CastInput::Included) => self.write_marker(at_us, &mark),
+                    (Direction::Output | Direction::ErrorOutput, _) => {
+                        self.write_event(at_us, "o", &escape_controls(&mark))
+                    }
+                }
             }
             FrameKind::Input(_)
             | FrameKind::ExitStatus(_)

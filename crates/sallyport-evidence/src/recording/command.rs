@@ -24,7 +24,7 @@ use avt::{Anchor, Operation, Position, ScreenKind, Terminal};
 
 use super::emulator::{Emulator, MAX_TERMINALS};
 use super::escape::escape_controls;
-use super::frame::{Frame, FrameKind, Pty};
+use super::frame::{Direction, Frame, FrameKind, NOT_ECHOED, Pty, redaction_mark};
 use super::keystroke::{Key, KeyDecoder};
 
 /// How far back a long command's first row may have scrolled.
@@ -109,6 +109,21 @@ impl CommandTracker {
             FrameKind::Output(bytes) | FrameKind::ErrorOutput(bytes) => {
                 tracker.output(at_us, bytes)
             }
+            // The screen shows what it says was there; what was typed unseen is no command.
+            FrameKind::Redacted {
+                direction,
+                rule,
+                bytes,
+                ..
+            } => match direction {
+                Direction::Input => {
+                    tracker.typed_unknown(rule == NOT_ECHOED);
+                    Vec::new()
+                }
+                Direction::Output | Direction::ErrorOutput => {
+                    tracker.output(at_us, redaction_mark(rule, bytes).as_bytes())
+                }
+            },
             FrameKind::Resized { columns, rows } => {
                 tracker.emulator.resize(columns, rows);
                 Vec::new()
@@ -247,6 +262,13 @@ impl ChannelTracker {
                 Key::Interrupt => self.typing = None,
                 key => self.type_key(&key),
             }
+        }
+    }
+
+    /// Takes in that something was typed of which nothing is known but whether it was shown.
+    fn typed_unknown(&mut self, is_hidden: bool) {
+        if !is_hidden && self.emulator.terminal().active_screen_kind() != ScreenKind::Alternate {
+            self.type_key(&Key::Other);
         }
     }
 

@@ -19,6 +19,15 @@ pub const SESSION_CHANNEL: u32 = u32::MAX;
 const MAX_NAME_BYTES: usize = 128;
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
+/// The rule of bytes that a terminal's user typed and the terminal did not show.
+pub const NOT_ECHOED: &str = "not-echoed";
+
+/// What stands in a text for `bytes` bytes that `rule` kept out of the recording.
+#[must_use]
+pub fn redaction_mark(rule: &str, bytes: u64) -> String {
+    format!("[redacted {rule}: {bytes} bytes]")
+}
+
 /// One thing that happened in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
@@ -82,6 +91,18 @@ pub enum FrameKind<'a> {
         bytes: u64,
         /// SHA-256 of exactly those bytes.
         sha256: [u8; 32],
+    },
+    /// Content that passed here and was kept out of the recording because a rule matched it.
+    Redacted {
+        /// Which way it went.
+        direction: Direction,
+        /// The rule that matched; at most 128 bytes.
+        rule: &'a str,
+        /// How many bytes stood here.
+        bytes: u64,
+        /// HMAC-SHA256 of the rule, a zero byte and those bytes, under a key of this recording that
+        /// was never stored: equal content shows as equal, and no guess can be tried.
+        digest: [u8; 32],
     },
 }
 
@@ -226,6 +247,7 @@ impl Frame<'_> {
                 limit("message", message.len(), MAX_TEXT_BYTES)
             }
             FrameKind::Note(text) => limit("note", text.len(), MAX_TEXT_BYTES),
+            FrameKind::Redacted { rule, .. } => limit("rule", rule.len(), MAX_NAME_BYTES),
             FrameKind::Input(_)
             | FrameKind::Output(_)
             | FrameKind::ErrorOutput(_)
@@ -253,6 +275,7 @@ impl<'a> FrameKind<'a> {
             Self::Operation(_) => 10,
             Self::Note(_) => 11,
             Self::Omitted { .. } => 12,
+            Self::Redacted { .. } => 13,
         }
     }
 
@@ -305,6 +328,18 @@ impl<'a> FrameKind<'a> {
                 head.extend_from_slice(&sha256);
                 &[]
             }
+            Self::Redacted {
+                direction,
+                rule,
+                bytes,
+                digest,
+            } => {
+                head.push(direction.code());
+                put_text(head, rule);
+                put_varint(head, bytes);
+                head.extend_from_slice(&digest);
+                &[]
+            }
         }
     }
 
@@ -332,6 +367,12 @@ impl<'a> FrameKind<'a> {
                 direction: part.direction()?,
                 bytes: part.varint()?,
                 sha256: part.digest()?,
+            },
+            13 => Self::Redacted {
+                direction: part.direction()?,
+                rule: part.text("rule")?,
+                bytes: part.varint()?,
+                digest: part.digest()?,
             },
             kind => return Err(FrameError::UnknownKind { kind }),
         })
@@ -558,6 +599,7 @@ pub(super) mod tests {
         Operation(Vec<u8>),
         Note(String),
         Omitted(Direction, u64, [u8; 32]),
+        Redacted(Direction, String, u64, [u8; 32]),
     }
 
     impl Owned {
@@ -594,17 +636,25 @@ pub(super) mod tests {
                     bytes: *bytes,
                     sha256: *sha256,
                 },
+                Self::Redacted(direction, rule, bytes, digest) => FrameKind::Redacted {
+                    direction: *direction,
+                    rule,
+                    bytes: *bytes,
+                    digest: *digest,
+                },
             }
         }
     }
 
     pub(in crate::recording) fn any_kind() -> impl Strategy<Value = Owned> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..300);
-        let direction = prop_oneof![
-            Just(Direction::Input),
-            Just(Direction::Output),
-            Just(Direction::ErrorOutput)
-        ];
+        let direction = || {
+            prop_oneof![
+                Just(Direction::Input),
+                Just(Direction::Output),
+                Just(Direction::ErrorOutput)
+            ]
+        };
         prop_oneof![
             (
                 ".{0,20}",
@@ -623,8 +673,11 @@ pub(super) mod tests {
             Just(Owned::Closed),
             bytes().prop_map(Owned::Operation),
             ".{0,100}".prop_map(Owned::Note),
-            (direction, any::<u64>(), any::<[u8; 32]>())
+            (direction(), any::<u64>(), any::<[u8; 32]>())
                 .prop_map(|(direction, bytes, sha256)| Owned::Omitted(direction, bytes, sha256)),
+            (direction(), ".{0,20}", any::<u64>(), any::<[u8; 32]>()).prop_map(
+                |(direction, rule, bytes, digest)| Owned::Redacted(direction, rule, bytes, digest)
+            ),
         ]
     }
 

@@ -31,8 +31,8 @@ pub use command::{CommandTracker, Confidence, TypedCommand};
 pub use container::{Completeness, ContainerReader, OpenError, OpenedChunk, Opener, RawChunk};
 pub use escape::escape_controls;
 pub use frame::{
-    Direction, Frame, FrameError, FrameKind, Frames, MAX_FRAME_BYTES, Pty, SESSION_CHANNEL,
-    decode_frames,
+    Direction, Frame, FrameError, FrameKind, Frames, MAX_FRAME_BYTES, NOT_ECHOED, Pty,
+    SESSION_CHANNEL, decode_frames, redaction_mark,
 };
 pub use header::{Header, HeaderError};
 pub use transcript::{TranscriptError, TranscriptWriter};

@@ -19,7 +19,7 @@ use avt::{Line, Operation, ScreenKind};
 
 use super::emulator::{Emulator, MAX_TERMINALS};
 use super::escape::escape_controls;
-use super::frame::{Direction, Frame, FrameKind, Pty, SESSION_CHANNEL};
+use super::frame::{Direction, Frame, FrameKind, Pty, SESSION_CHANNEL, redaction_mark};
 use super::utf8::Utf8Decoder;
 
 /// A stream's line that does not end is written in pieces of this many bytes.
@@ -124,6 +124,15 @@ impl<W: Write> TranscriptWriter<W> {
                 &format!("operation {}", String::from_utf8_lossy(json)),
             ),
             FrameKind::Note(text) => self.event(channel, &format!("note: {text}")),
+            FrameKind::Redacted {
+                direction,
+                rule,
+                bytes,
+                ..
+            } => {
+                let mark = redaction_mark(&escape_controls(rule), bytes);
+                self.content(channel, direction, mark.as_bytes())
+            }
             FrameKind::Omitted {
                 direction,
                 bytes,

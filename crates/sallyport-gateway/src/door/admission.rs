@@ -10,6 +10,7 @@ use sallyport_core::{
     authz::{Permit, PermitError, Reason},
     session::EndReason,
 };
+use sallyport_policy::RedactionError;
 
 use super::OpenOutcome;
 use crate::{
@@ -34,6 +35,8 @@ enum AdmitError {
     OtherPermit,
     #[error("unseal what control sent")]
     Unseal(#[source] UnsealError),
+    #[error("prepare what the recording must not hold")]
+    Redact(#[source] RedactionError),
     #[error("begin the recording")]
     Record(#[source] RecorderError),
     #[error("keep the beginning of the recording as evidence")]
@@ -46,7 +49,7 @@ impl AdmitError {
     /// What control is told, once the permit proved which session it is about.
     const fn end_reason(&self) -> EndReason {
         match self {
-            Self::Record(_) | Self::Keep(_) => EndReason::RecorderFailed,
+            Self::Redact(_) | Self::Record(_) | Self::Keep(_) => EndReason::RecorderFailed,
             Self::Unseal(_) => EndReason::TargetUnreachable,
             Self::Permit(_) | Self::OtherPermit | Self::Insert(_) => EndReason::GatewayStopped,
         }
@@ -55,7 +58,7 @@ impl AdmitError {
     /// What the person is told.
     const fn reason(&self) -> Reason {
         match self {
-            Self::Record(_) => Reason::RecorderFailed,
+            Self::Redact(_) | Self::Record(_) => Reason::RecorderFailed,
             Self::Keep(_) => Reason::AuditFailed,
             Self::Unseal(_) => Reason::TargetUnreachable,
             Self::Permit(_) | Self::OtherPermit | Self::Insert(_) => Reason::ControlUnavailable,
@@ -177,6 +180,11 @@ impl Admission {
             .open_recording_key(&opened.recording_key, session_id)
             .map_err(AdmitError::Unseal)?;
 
+        let rules = self
+            .node
+            .redaction
+            .rules(&permit.terms().constraints.redact)
+            .map_err(AdmitError::Redact)?;
         let started_at = self.node.clock.now();
         let recording = RecordingStart {
             recording_id: permit.terms().recording_id.clone(),
@@ -184,6 +192,7 @@ impl Admission {
             started_at_ms: started_at.unix_ms().unsigned_abs(),
             key,
             wrapped_key: opened.wrapped_recording_key,
+            rules: Arc::clone(&rules),
         };
         let (recorder, writer) = self.begin_recording(recording).await?;
 
@@ -193,6 +202,7 @@ impl Admission {
             clock,
             started_at,
             recorder,
+            rules,
         };
         let state = self.take_in(start, writer, roll_call)?;
         let upstream = Upstream {

@@ -1,6 +1,6 @@
 //! What is in a recording after an end, a failure and a kill.
 
-use std::io::Cursor;
+use std::{collections::BTreeSet, io::Cursor};
 
 use sallyport_evidence::recording::{Completeness, ContainerReader, Direction, FrameKind, Opener};
 use tokio::task::JoinHandle;
@@ -41,6 +41,7 @@ fn start(memory: &Memory) -> (Recorder, Writer) {
         started_at_ms: 0,
         key: RecordingKey::new(RECORDING_KEY),
         wrapped_key: "wrapped".to_owned(),
+        rules: Arc::new(RuleSet::compile(&BTreeSet::new()).unwrap()),
     };
     begin(memory, start, STALL).unwrap()
 }
@@ -222,6 +223,7 @@ async fn after_a_failure_nothing_is_taken_and_the_end_says_what_failed() {
         started_at_ms: 0,
         key: RecordingKey::new(RECORDING_KEY),
         wrapped_key: "wrapped".to_owned(),
+        rules: Arc::new(RuleSet::compile(&BTreeSet::new()).unwrap()),
     };
     let (recorder, writer) = begin(&FullAfterHeader(false), start, STALL).unwrap();
     let (running, _chunks) = run(writer);

@@ -4,6 +4,7 @@
 //! INVARIANT: the first end stands, and with it the target is cut off in the same instant.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
@@ -18,10 +19,13 @@ use sallyport_core::{
     id::{OperationId, SessionId, WatcherId},
     policy::Constraints,
     principal::PersonName,
-    session::{EndReason, Operation, OperationRecord, oversight::Watcher},
+    session::{
+        EndReason, OPERATION_DETAIL_BYTES_MAX, Operation, OperationRecord, oversight::Watcher,
+    },
     time::{Clock, Timestamp},
 };
 use sallyport_evidence::recording::{Frame, FrameKind, SESSION_CHANNEL};
+use sallyport_policy::RuleSet;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +34,7 @@ use super::{
     operation::{self, OperationLog},
     oversight::{self, Others, Typed, Words},
 };
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, redact_text};
 
 /// What a session's state is made from.
 pub(crate) struct SessionStart {
@@ -38,6 +42,7 @@ pub(crate) struct SessionStart {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started_at: Timestamp,
     pub(crate) recorder: Recorder,
+    pub(crate) rules: Arc<RuleSet>,
 }
 
 /// A session, live or over.
@@ -47,6 +52,7 @@ pub struct SessionState {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started_at: Timestamp,
     pub(super) recorder: Recorder,
+    rules: Arc<RuleSet>,
     pub(super) operations: OperationLog,
     end: watch::Sender<Option<End>>,
     ended_at: Mutex<Option<Timestamp>>,
@@ -73,6 +79,7 @@ impl SessionState {
             clock: start.clock,
             started_at: start.started_at,
             recorder: start.recorder,
+            rules: start.rules,
             operations: OperationLog::default(),
             end: watch::Sender::new(None),
             ended_at: Mutex::new(None),
@@ -328,8 +335,13 @@ impl SessionState {
         )
     }
 
-    /// Puts an operation on record: in the recording, and on its way to control.
-    pub(super) fn put(&self, record: OperationRecord) {
+    /// Puts an operation on record: in the recording, and on its way to control. What the recording must
+    /// not hold, its operations do not either.
+    pub(super) fn put(&self, mut record: OperationRecord) {
+        let detail = &record.operation.detail;
+        if let Cow::Owned(detail) = redact_text(&self.rules, detail, OPERATION_DETAIL_BYTES_MAX) {
+            record.operation.detail = detail;
+        }
         metrics::counter!(
             "sallyport_operations_total",
             "kind" => record.operation.kind.as_str(),

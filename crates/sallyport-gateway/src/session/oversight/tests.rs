@@ -4,7 +4,9 @@ use std::{fs::File, pin::pin, sync::Arc, time::Duration};
 
 use sallyport_api::gateway::Push;
 use sallyport_core::session::{EndReason, Operation, OperationKind};
-use sallyport_evidence::recording::{ContainerReader, FrameKind, Opener, Pty, RecordingKey};
+use sallyport_evidence::recording::{
+    ContainerReader, FrameKind, Opener, Pty, RecordingKey, redaction_mark,
+};
 
 use super::*;
 use crate::{
@@ -84,6 +86,9 @@ fn recorded(harness: &Harness) -> Vec<String> {
     while let Some(chunk) = opener.next_chunk().unwrap() {
         frames.extend(chunk.frames().filter_map(|frame| match frame.kind {
             FrameKind::Input(bytes) => Some(format!("< {}", String::from_utf8_lossy(bytes))),
+            FrameKind::Redacted { rule, bytes, .. } => {
+                Some(format!("< {}", redaction_mark(rule, bytes)))
+            }
             FrameKind::Note(text) => Some(text.to_owned()),
             _ => None,
         }));
@@ -208,18 +213,25 @@ async fn given_somebody_with_the_keyboard_then_their_typing_is_recorded_as_their
     let typing = channel.typed().await;
     assert_eq!(typing.bytes(), b"id\r");
     assert!(channel.typed_input(&typing).await.unwrap());
+    channel.output(b"id\r\n").await.unwrap();
+    // A password, say: nothing shows it.
     channel.input(b"own").await.unwrap();
+    typed(&harness, &bob, b"his");
+    let typing = channel.typed().await;
+    assert!(channel.typed_input(&typing).await.unwrap());
     watched(&harness, Vec::new());
     assert_eq!(&*words.next().await, "sallyport: bob left");
     drop((channel, session));
     harness.closed(1).await;
     assert_eq!(
-        recorded(&harness)[..5],
+        recorded(&harness)[..7],
         [
             "sallyport: bob joined and can type",
             "typed by bob: 3 bytes",
             "< id\r",
-            "< own",
+            "< [redacted not-echoed: 3 bytes]",
+            "typed by bob: 3 bytes",
+            "< [redacted not-echoed: 3 bytes]",
             "sallyport: bob left",
         ]
     );

@@ -11,6 +11,7 @@ mod matrix;
 mod messages;
 mod odd_target;
 mod recorded_bytes;
+mod redaction;
 mod shell;
 mod target;
 mod transfer;

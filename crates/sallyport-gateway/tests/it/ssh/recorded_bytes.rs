@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    ops::Range,
     os::unix::fs::PermissionsExt as _,
     sync::{Arc, Mutex},
 };
@@ -20,7 +21,9 @@ use russh::{
     server::{self, Auth, ChannelOpenHandle, Msg, Session},
 };
 use sallyport_core::entropy::Entropy;
-use sallyport_evidence::recording::{ContainerReader, Direction, FrameKind, Opener, RecordingKey};
+use sallyport_evidence::recording::{
+    ContainerReader, Direction, FrameKind, NOT_ECHOED, Opener, RecordingKey,
+};
 use sallyport_testkit::effort::rounds;
 use tokio::net::TcpListener;
 
@@ -263,19 +266,49 @@ async fn converse(mut channel: Channel<russh::client::Msg>, seed: u64) -> Stream
     seen
 }
 
+/// One channel of a recording. A terminal's keys that were not shown are in it by their number.
+#[derive(Default)]
+struct InRecording {
+    streams: Streams,
+    has_terminal: bool,
+    masked: Vec<Range<usize>>,
+}
+
+impl InRecording {
+    /// What the recording says of a channel of which the target got `input`.
+    fn unmasked(mut self, input: &[u8]) -> Streams {
+        assert!(self.has_terminal || self.masked.is_empty());
+        for range in self.masked {
+            if let Some(bytes) = input.get(range.clone()) {
+                self.streams.input[range].copy_from_slice(bytes);
+            }
+        }
+        self.streams
+    }
+}
+
 /// Every channel of every recording, by its mark.
-fn recorded(world: &World) -> BTreeMap<Vec<u8>, Streams> {
+fn recorded(world: &World) -> BTreeMap<Vec<u8>, InRecording> {
     let mut by_mark = BTreeMap::new();
     for file in walk(&world.path("gateway").join("recordings")) {
-        let mut channels: BTreeMap<u32, Streams> = BTreeMap::new();
+        let mut channels: BTreeMap<u32, InRecording> = BTreeMap::new();
         let bytes = fs::read(&file).unwrap();
         let container = ContainerReader::open(&bytes[..]).unwrap();
         let key = RecordingKey::new(crate::control::RECORDING_KEY);
         let mut opener = Opener::new(container, key).unwrap();
         while let Some(chunk) = opener.next_chunk().unwrap() {
             for frame in chunk.frames() {
-                let streams = channels.entry(frame.channel).or_default();
+                let channel = channels.entry(frame.channel).or_default();
+                let streams = &mut channel.streams;
                 match frame.kind {
+                    FrameKind::ChannelOpened { pty, .. } => channel.has_terminal = pty.is_some(),
+                    FrameKind::Redacted { rule, bytes, .. } => {
+                        assert_eq!(rule, NOT_ECHOED);
+                        let start = streams.input.len();
+                        let end = start + usize::try_from(bytes).unwrap();
+                        streams.input.resize(end, 0);
+                        channel.masked.push(start..end);
+                    }
                     FrameKind::Input(bytes) => streams.input.extend(bytes),
                     FrameKind::Output(bytes) => streams.output.extend(bytes),
                     FrameKind::ErrorOutput(bytes) => streams.error_output.extend(bytes),
@@ -283,9 +316,9 @@ fn recorded(world: &World) -> BTreeMap<Vec<u8>, Streams> {
                 }
             }
         }
-        for streams in channels.into_values() {
-            if let Some(mark) = streams.input.get(..MARK_BYTES) {
-                by_mark.insert(mark.to_vec(), streams);
+        for channel in channels.into_values() {
+            if let Some(mark) = channel.streams.output.get(..MARK_BYTES) {
+                by_mark.insert(mark.to_vec(), channel);
             }
         }
     }
@@ -320,17 +353,17 @@ async fn given_random_sessions_then_the_recording_is_what_the_target_got_and_sai
     let all_closed = |told: &crate::control::Told| (told.closed.len() >= sessions).then_some(());
     world.control.until(all_closed).await;
     let target_saw = kept.lock().unwrap().clone();
-    let recorded = recorded(&world);
+    let mut recorded = recorded(&world);
     assert_eq!(target_saw.len(), clients_saw.len(), "seed {seed}");
     assert_eq!(recorded.len(), target_saw.len(), "seed {seed}");
     for (mark, at_target) in &target_saw {
-        let in_recording = &recorded[mark];
+        let in_recording = recorded.remove(mark).unwrap().unmasked(&at_target.input);
         assert_eq!(
             in_recording.sizes(),
             at_target.sizes(),
             "seed {seed}: sizes in the recording and at the target"
         );
-        assert!(in_recording == at_target, "seed {seed}: other bytes");
+        assert!(in_recording == *at_target, "seed {seed}: other bytes");
         assert!(
             clients_saw[mark] == *at_target,
             "seed {seed}: at the client"
