@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod kernel;
 pub mod lock;
 pub mod notify;
+pub mod operation;
 pub mod policy;
 pub mod recording;
 pub mod routes;

@@ -1,8 +1,8 @@
 //! The routes of every slice, one line each.
 
 use crate::{
-    access, apply, audit, authn, broker, directory, inventory, kernel::http::Routes, lock, policy,
-    recording, secret,
+    access, apply, audit, authn, broker, directory, inventory, kernel::http::Routes, lock,
+    operation, policy, recording, secret,
 };
 
 /// Every route of the control plane with its access rule.
@@ -17,6 +17,7 @@ pub fn all() -> Routes {
         .merge(directory::routes())
         .merge(inventory::api::routes())
         .merge(lock::api::routes())
+        .merge(operation::api::routes())
         .merge(policy::api::routes())
         .merge(recording::api::routes())
         .merge(secret::api::routes())

@@ -22,7 +22,7 @@ use crate::{
         listener::{self, ListenError},
         task,
     },
-    notify, routes, secret,
+    notify, operation, routes, secret,
 };
 
 /// Why the control plane does not start, or stopped.
@@ -84,6 +84,7 @@ pub async fn run(
     }
     task::spawn("sign-ins", authn::jobs::run(control.clone()));
     task::spawn("expiry", access::jobs::run(control.clone()));
+    task::spawn("held operations", operation::jobs::run(control.clone()));
     task::spawn("leases", broker::lease::run(control.clone()));
     task::spawn("sessions", broker::oversee::run(control.clone()));
     task::spawn("notices", notify::jobs::run(control.clone()));

@@ -98,6 +98,12 @@ event_names! {
     LeaseRevoked "lease.revoked" "A credential is gone. `engine`, `attempts`.";
     LeaseRevocationFailed "lease.revocation_failed" "Revoking failed and will be tried again. `engine`, `attempts`.";
     OperationRecorded "operation.recorded" "One operation of a session. `kind`, `detail`, `outcome`, `exit_status`, `size_bytes`, `sha256`, times.";
+    OperationHeld "operation.held" "An operation waits for other people. `session_id`, `person_id`, `account`, `target`, `kind`, `detail`, `command_hash`, `content_hash`, `quorums`, `expires_at`, `bundle`.";
+    OperationApproved "operation.approved" "One approver voted yes on a held operation. `content_hash`, `approvals_missing`, `comment`.";
+    OperationVetoed "operation.denied" "One approver voted no on a held operation. `content_hash`, `comment`.";
+    OperationReleased "operation.released" "A held operation was let through, once. `session_id`, `command_hash`, `content_hash`, `approved_by`.";
+    OperationWithdrawn "operation.withdrawn" "A held operation was given up. `session_id`, `cause`.";
+    OperationExpired "operation.expired" "A held operation was not approved in time. `session_id`.";
     RecordingAnchored "recording.anchored" "A recording's chain so far. `session_id`, `chunks`, `chain`, `size_bytes`.";
     RecordingCompleted "recording.completed" "A recording is whole. `session_id`, `chunks`, `chain`, `size_bytes`.";
     RecordingCutOff "recording.cut_off" "A recording ended without its last chunk, as after a crash. `session_id`, `chunks`, `chain`.";

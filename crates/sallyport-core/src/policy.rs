@@ -5,6 +5,10 @@
 //!
 //! Not here: Cedar text and annotations (`sallyport-policy`), which produce these values.
 
+mod command;
+
+pub use command::{COMMAND_PATTERN_BYTES_MAX, CommandRule, ParsePatternError, Pattern};
+
 use std::{collections::BTreeSet, fmt};
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +54,8 @@ pub enum Requirement {
         /// Group the voters must be in; absent means anybody with the approver role.
         from: Option<String>,
     },
+    /// Votes of other people on single commands, each time one is about to run.
+    CommandApproval(CommandRule),
 }
 
 /// What is kept out of a session's recording and of its commands in the audit log.
@@ -108,6 +114,12 @@ pub enum Constraint {
         /// At least one.
         rules: BTreeSet<RedactionRule>,
     },
+    /// What prompts of shells look like; commands typed behind them are known to be commands. Not a
+    /// limit of its own: it lets single commands be held.
+    ShellPrompt {
+        /// Patterns of the line up to where a command begins.
+        patterns: Vec<Pattern>,
+    },
 }
 
 /// Constraints added up: what a permit carries and the gateway enforces.
@@ -137,6 +149,9 @@ pub struct Constraints {
     /// What is kept out of the recording.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub redact: BTreeSet<RedactionRule>,
+    /// What prompts of shells look like, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shell_prompts: Vec<Pattern>,
 }
 
 /// What holds for constraints that were stored before there was this one.
@@ -161,6 +176,7 @@ impl Default for Constraints {
             watcher_wait_s: None,
             shares_keyboard: true,
             redact: BTreeSet::new(),
+            shell_prompts: Vec::new(),
         }
     }
 }
@@ -187,6 +203,7 @@ impl Constraints {
             },
             shares_keyboard: self.shares_keyboard && other.shares_keyboard,
             redact: self.redact.union(&other.redact).cloned().collect(),
+            shell_prompts: both(self.shell_prompts, &other.shell_prompts),
         }
     }
 
@@ -218,9 +235,20 @@ impl Constraints {
             }
             Constraint::Keyboard { shared } => self.shares_keyboard &= shared,
             Constraint::Redact { rules } => self.redact.extend(rules.iter().cloned()),
+            // More lines taken for prompts means more commands seen.
+            Constraint::ShellPrompt { patterns } => {
+                self.shell_prompts = both(self.shell_prompts, patterns);
+            }
         }
         self
     }
+}
+
+fn both(mut some: Vec<Pattern>, more: &[Pattern]) -> Vec<Pattern> {
+    some.extend_from_slice(more);
+    some.sort();
+    some.dedup();
+    some
 }
 
 /// One satisfied policy of the require set and what it adds.
@@ -258,6 +286,10 @@ mod tests {
                         pattern: None
                     })
                     .collect()
+            }),
+            prop::collection::vec("[a-z*$# ]{1,6}", 0..3).prop_map(|texts| {
+                let patterns = texts.iter().filter_map(|text| text.parse().ok()).collect();
+                Constraint::ShellPrompt { patterns }
             }),
         ]
     }

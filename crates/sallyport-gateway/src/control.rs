@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use sallyport_api::gateway as api;
 use sallyport_core::{
     authz::Reason,
-    id::{AuthenticationId, RequestId, SessionId, TargetId},
+    id::{AuthenticationId, OperationId, RequestId, SessionId, TargetId},
 };
 
 /// Why a call to control has no answer. A refusal is an answer, never an error.
@@ -138,6 +138,28 @@ pub trait ControlPlane: Send + Sync {
         session_id: SessionId,
         target_id: TargetId,
         host_key: String,
+    ) -> Result<(), ControlError>;
+
+    /// Holds an operation until other people agree.
+    async fn hold_operation(
+        &self,
+        hold: api::HoldOperation,
+    ) -> Result<api::HeldProgress, ControlError>;
+
+    /// Waits, at most 20 seconds, until a held operation stands otherwise than `seen`; takes its release
+    /// when nothing is missing. An answer that is lost is a release that is lost.
+    async fn await_operation(
+        &self,
+        session_id: SessionId,
+        operation_id: OperationId,
+        seen: api::HeldProgress,
+    ) -> Result<api::HeldProgress, ControlError>;
+
+    /// Gives a held operation up. Repeats are harmless.
+    async fn withdraw_operation(
+        &self,
+        session_id: SessionId,
+        operation_id: OperationId,
     ) -> Result<(), ControlError>;
 
     /// Keeps evidence of operations. `Ok` means it is durable; repeats are harmless.

@@ -7,19 +7,33 @@
 //! Not here: the rules (`sallyport-core`), evidence of what was refused (`session`).
 
 use sallyport_core::{
-    authz::{Decision, PermitTerms, PolicyEngine, Reason, Unmet, decide},
-    policy::Constraints,
+    access::HoldTerms,
+    authz::{
+        Decision, PermitTerms, PolicyEngine, Reason, TerminalRules, Unmet, decide, terminal_rules,
+    },
+    policy::{BundleHash, Constraints},
     session::{EndReason, Operation, OperationKind},
     time::Timestamp,
 };
 
 /// Whether an operation may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperationDecision {
     /// It may.
     Permitted,
+    /// It may, once other people agreed.
+    Held(Box<Hold>),
     /// It may not.
     Refused(Reason),
+}
+
+/// What an operation has to wait for, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Votes needed, and how long it waits for them.
+    pub terms: HoldTerms,
+    /// The bundle that demands them.
+    pub bundle: BundleHash,
 }
 
 /// Decides `operation`, asked at `now` in a session opened with `terms`.
@@ -41,8 +55,16 @@ pub fn check(
         &terms.question.about_operation(operation.clone(), now),
     ) {
         Decision::Permit(_) => OperationDecision::Permitted,
-        // Nothing can be made up for in the middle of a session.
-        Decision::Challenge { .. } => OperationDecision::Refused(Reason::NotPermitted),
+        Decision::Challenge { unmet, trace, .. } => match (unmet.as_slice(), trace.bundle) {
+            ([Unmet::CommandApproval(terms)], Some(bundle)) => {
+                OperationDecision::Held(Box::new(Hold {
+                    terms: terms.clone(),
+                    bundle,
+                }))
+            }
+            // Nothing else can be made up for in the middle of a session.
+            _ => OperationDecision::Refused(Reason::NotPermitted),
+        },
         Decision::Deny { reasons, .. } => {
             OperationDecision::Refused(reasons.first().copied().unwrap_or(Reason::NotPermitted))
         }
@@ -68,6 +90,20 @@ fn refused_by_permit(constraints: &Constraints, kind: OperationKind) -> Option<R
         // Whatever a policy says.
         OperationKind::Unsupported => Some(Reason::FeatureRefused),
     }
+}
+
+/// What holds for commands typed in terminals of a session opened with `terms`.
+///
+/// # Errors
+/// [`Reason::PolicyError`]: no terminal may open.
+pub fn typed_rules(
+    engine: &dyn PolicyEngine,
+    terms: &PermitTerms,
+    now: Timestamp,
+) -> Result<TerminalRules, Reason> {
+    let mut question = terms.question.clone();
+    question.now = now;
+    terminal_rules(engine, &question).map_err(|_| Reason::PolicyError)
 }
 
 /// Whether a live session may go on.

@@ -24,7 +24,7 @@ use std::{
 use async_trait::async_trait;
 use sallyport_api::gateway::{self as api, Call, FromControl, FromGateway, Reply, Welcome};
 use sallyport_core::{
-    id::{AuthenticationId, GatewayId, RequestId, SessionId, TargetId},
+    id::{AuthenticationId, GatewayId, OperationId, RequestId, SessionId, TargetId},
     time::Clock,
 };
 use tokio::{
@@ -275,6 +275,16 @@ impl RpcClient {
         }
     }
 
+    /// A call that control answers when something changed.
+    async fn wait(&self, name: &'static str, call: Call) -> Result<Reply, ControlError> {
+        // Standing in line for a turn costs nobody anything and is not timed.
+        let _turn = slot(&self.waits).await?;
+        let patience = AWAIT_MAX.saturating_add(self.settings.call_timeout);
+        timeout(patience, self.exchange(name, call))
+            .await
+            .map_err(|_| ControlError::TimedOut { call: name })?
+    }
+
     async fn done(&self, name: &'static str, call: Call) -> Result<(), ControlError> {
         match self.call(name, call).await? {
             Reply::Done => Ok(()),
@@ -356,13 +366,7 @@ impl ControlPlane for RpcClient {
             request_id,
             seen,
         };
-        // Standing in line for a turn costs nobody anything and is not timed.
-        let _turn = slot(&self.waits).await?;
-        let patience = AWAIT_MAX.saturating_add(self.settings.call_timeout);
-        let reply = timeout(patience, self.exchange(name, call))
-            .await
-            .map_err(|_| ControlError::TimedOut { call: name })??;
-        match reply {
+        match self.wait(name, call).await? {
             Reply::Request(answer) => Ok(answer),
             _ => Err(ControlError::WrongReply { call: name }),
         }
@@ -408,6 +412,48 @@ impl ControlPlane for RpcClient {
             host_key,
         };
         self.done("report_host_key", call).await
+    }
+
+    async fn hold_operation(
+        &self,
+        hold: api::HoldOperation,
+    ) -> Result<api::HeldProgress, ControlError> {
+        let name = "hold_operation";
+        let call = Call::HoldOperation(Box::new(hold));
+        match self.call(name, call).await? {
+            Reply::Held(progress) => Ok(progress),
+            _ => Err(ControlError::WrongReply { call: name }),
+        }
+    }
+
+    async fn await_operation(
+        &self,
+        session_id: SessionId,
+        operation_id: OperationId,
+        seen: api::HeldProgress,
+    ) -> Result<api::HeldProgress, ControlError> {
+        let name = "await_operation";
+        let call = Call::AwaitOperation {
+            session_id,
+            operation_id,
+            seen,
+        };
+        match self.wait(name, call).await? {
+            Reply::Held(progress) => Ok(progress),
+            _ => Err(ControlError::WrongReply { call: name }),
+        }
+    }
+
+    async fn withdraw_operation(
+        &self,
+        session_id: SessionId,
+        operation_id: OperationId,
+    ) -> Result<(), ControlError> {
+        let call = Call::WithdrawOperation {
+            session_id,
+            operation_id,
+        };
+        self.done("withdraw_operation", call).await
     }
 
     async fn record_operations(&self, batch: api::OperationBatch) -> Result<(), ControlError> {

@@ -9,11 +9,13 @@
 
 mod channel;
 pub(crate) mod closing;
+mod held;
 mod operation;
 mod oversight;
 mod state;
 
 pub use channel::{ChannelOpening, ChannelRecord, Content};
+pub use held::{HeldOperation, HeldStep};
 pub use operation::{OperationResult, OperationStart, RunningOperation};
 pub use oversight::{Typed, Words};
 
@@ -23,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sallyport_api::gateway::CredentialContent;
 use sallyport_core::{
-    authz::{Permit, Reason},
+    authz::{Permit, Reason, TerminalRules},
     id::{OperationId, SessionId},
     session::{EndReason, Operation, OperationRecord},
 };
@@ -206,27 +208,18 @@ impl Session {
         match self.check(&operation) {
             OperationDecision::Permitted => OperationStart::Begun(RunningOperation::new(
                 Arc::clone(self),
+                self.operation_id(),
                 channel,
                 operation,
                 self.node.clock.now(),
             )),
-            OperationDecision::Refused(reason) => {
-                let (id, now) = (self.operation_id(), self.node.clock.now());
-                self.put(operation::instant_record(
-                    id,
-                    channel,
-                    operation,
-                    now,
-                    Some(reason),
-                ));
-                OperationStart::Refused(reason)
-            }
+            OperationDecision::Held(hold) => held::hold(self, channel, operation, *hold).await,
+            OperationDecision::Refused(reason) => self.refused(channel, operation, reason),
         }
     }
 
-    /// Puts on record that something was refused that is never offered, whatever policy says.
-    pub async fn refuse_operation(&self, channel: u32, operation: Operation, reason: Reason) {
-        self.state.room_for_operation().await;
+    /// Puts a refusal on record.
+    fn refused(&self, channel: u32, operation: Operation, reason: Reason) -> OperationStart {
         let (id, now) = (self.operation_id(), self.node.clock.now());
         self.put(operation::instant_record(
             id,
@@ -235,6 +228,23 @@ impl Session {
             now,
             Some(reason),
         ));
+        OperationStart::Refused(reason)
+    }
+
+    /// What holds for commands typed in terminals of this session.
+    ///
+    /// # Errors
+    /// [`Reason::PolicyError`]: no terminal may open.
+    pub fn typed_rules(&self) -> Result<TerminalRules, Reason> {
+        let engine = self.node.directives.engine();
+        let now = self.node.clock.now();
+        enforce::typed_rules(engine.as_ref(), self.permit().terms(), now)
+    }
+
+    /// Puts on record that something was refused that is never offered, whatever policy says.
+    pub async fn refuse_operation(&self, channel: u32, operation: Operation, reason: Reason) {
+        self.state.room_for_operation().await;
+        let _ = self.refused(channel, operation, reason);
     }
 
     /// Opens a channel of the recording.

@@ -35,7 +35,7 @@ use sallyport_core::{
         SessionId, TargetId,
     },
     inventory::Sensitivity,
-    policy::{BundleHash, Constraint, Demand, Requirement},
+    policy::{BundleHash, CommandRule, Constraint, Demand, Pattern, Requirement},
     principal::{Authentication, AuthenticationStrength, PrincipalKind},
     time::{Clock, Timestamp},
 };
@@ -128,8 +128,9 @@ pub(crate) fn seal(
 }
 
 /// Policies whose text is a list of words: `forbid:exec` forbids an operation, `forbid:session` any
-/// session, `no-upload`, `idle:60`, `watcher:60` and `own-keyboard` limit it, `mfa-age:60` and
-/// `mfa-strong` demand; without `permit` nothing is permitted, and `unreadable` is no bundle.
+/// session, `hold:rm` holds commands that begin so, `no-upload`, `idle:60`, `watcher:60` and
+/// `own-keyboard` limit it, `mfa-age:60` and `mfa-strong` demand; without `permit` nothing is
+/// permitted, and `unreadable` is no bundle.
 pub(crate) const READ_BUNDLE: ReadBundle = |text| {
     if text == "unreadable" {
         return Err("no bundle".into());
@@ -144,6 +145,21 @@ struct WordPolicies(Vec<String>);
 impl WordPolicies {
     fn has(&self, word: &str) -> bool {
         self.0.iter().any(|known| known == word)
+    }
+
+    fn held(&self) -> Option<Requirement> {
+        let patterns: Vec<Pattern> = self
+            .0
+            .iter()
+            .filter_map(|known| format!("{}*", known.strip_prefix("hold:")?).parse().ok())
+            .collect();
+        (!patterns.is_empty()).then_some(Requirement::CommandApproval(CommandRule {
+            count: 1,
+            from: None,
+            within_s: 600,
+            allows_unknown_prompt: self.has("any-prompt"),
+            patterns,
+        }))
     }
 
     fn number(&self, word: &str) -> Option<u64> {
@@ -189,7 +205,7 @@ impl PolicyEngine for WordPolicies {
             is_forbidden: self.has(&format!("forbid:{what}")),
             demands: vec![Demand {
                 policy: "limits".to_owned(),
-                requirements: [age, strong].into_iter().flatten().collect(),
+                requirements: [age, strong, self.held()].into_iter().flatten().collect(),
                 constraints: [idle, uploads, watcher, keyboard]
                     .into_iter()
                     .flatten()

@@ -393,7 +393,8 @@ impl Expected {
                     }
                     Requirement::Mfa { .. }
                     | Requirement::Justification { .. }
-                    | Requirement::Ticket { .. } => None,
+                    | Requirement::Ticket { .. }
+                    | Requirement::CommandApproval(_) => None,
                 }),
         );
         let expected = self.approvals.as_ref().map(|votes| sorted(votes.iter()));
@@ -508,6 +509,18 @@ fn shown(unmet: &Unmet) -> String {
         Unmet::Ticket { prefix } => format!("ticket {prefix}"),
         Unmet::Approval { count, from } => {
             format!("approval {}", shown_approval(*count, from.as_deref()))
+        }
+        Unmet::CommandApproval(terms) => {
+            let votes: Vec<String> = terms
+                .quorums
+                .iter()
+                .map(|quorum| shown_approval(quorum.count, quorum.from.as_deref()))
+                .collect();
+            format!(
+                "command_approval {}, within={}s",
+                votes.join(", "),
+                terms.within_s
+            )
         }
     }
 }

@@ -271,7 +271,10 @@ fn request_variants(request: &RequestFacts, decision: &Decision) -> Vec<(String,
                         },
                     ));
                 }
-                Unmet::Grant | Unmet::Mfa { .. } | Unmet::Approval { .. } => {}
+                Unmet::Grant
+                | Unmet::Mfa { .. }
+                | Unmet::Approval { .. }
+                | Unmet::CommandApproval(_) => {}
             }
         }
     }
@@ -338,6 +341,17 @@ fn sentence(unmet: &Unmet) -> String {
             count,
             from: Some(group),
         } => format!("approval by {count} other people of group `{group}`"),
+        Unmet::CommandApproval(terms) => {
+            let votes: u64 = terms
+                .quorums
+                .iter()
+                .map(|quorum| quorum.count)
+                .fold(0, u64::saturating_add);
+            format!(
+                "approval of this command by {votes} other people within {} s",
+                terms.within_s
+            )
+        }
     }
 }
 

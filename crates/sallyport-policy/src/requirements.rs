@@ -10,6 +10,8 @@
 //! | `@approval("1")`, `@approval("2 from sre")` | votes of other people, optionally of one group |
 //! | `@justification("min=10")` | a reason of at least this many characters |
 //! | `@ticket("CHG-")` | a ticket that begins so |
+//! | `@command_approval("1 from sre, within=10m: rm * \| shutdown*")` | votes on each command that matches, when it is about to run |
+//! | `@shell_prompt("*$ \| *#")` | what prompts of shells look like |
 //! | `@max_duration("1h")` | longest grant |
 //! | `@idle_timeout("15m")` | a session in which nothing passes for this long ends |
 //! | `@file_transfer("none")`, `up`, `down`, `both` | directions in which files may move |
@@ -24,8 +26,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sallyport_core::{
-    access::REASON_CHARS_MAX,
-    policy::{Constraint, Demand, MAX_DURATION_CEILING_S, RedactionRule, Requirement},
+    access::{HELD_WITHIN_S_MAX, REASON_CHARS_MAX},
+    policy::{
+        CommandRule, Constraint, Demand, MAX_DURATION_CEILING_S, Pattern, RedactionRule,
+        Requirement,
+    },
     principal::AuthenticationStrength,
 };
 
@@ -36,6 +41,10 @@ pub(crate) const ID: &str = "id";
 
 /// No policy asks for more votes than this.
 const APPROVALS_MAX: u64 = 32;
+/// No annotation lists more patterns than this.
+const PATTERNS_MAX: usize = 64;
+/// How long a command waits when policy does not say: ten minutes, in seconds.
+const COMMAND_WITHIN_S: u64 = 600;
 /// Most content of a session recorded in full: 1 TiB.
 const RECORDING_CONTENT_LIMIT_MAX: u64 = 1 << 40;
 
@@ -64,11 +73,16 @@ struct Annotation {
     parse: Parser,
 }
 
-const REGISTRY: [Annotation; 12] = [
+const REGISTRY: [Annotation; 14] = [
     Annotation {
         key: "approval",
         form: "\"1\" to \"32\", or with a group: \"2 from sre\"",
         parse: parse_approval,
+    },
+    Annotation {
+        key: "command_approval",
+        form: "votes, options and patterns: \"1 from sre, within=10m: rm * | shutdown*\"; options are within= (10s to 1h) and unknown_prompt=refuse or =allow",
+        parse: parse_command_approval,
     },
     Annotation {
         key: "file_transfer",
@@ -114,6 +128,11 @@ const REGISTRY: [Annotation; 12] = [
         key: "redact",
         form: "names with a comma and a space between: \"private_keys, tokens\", \"cards\", or of rules under redaction/",
         parse: parse_redact,
+    },
+    Annotation {
+        key: "shell_prompt",
+        form: "patterns of a prompt, its last blank left out: \"*$ | *#\"",
+        parse: parse_shell_prompt,
     },
     Annotation {
         key: "ticket",
@@ -251,13 +270,70 @@ pub(crate) fn parse_strength(word: &str) -> Option<AuthenticationStrength> {
 }
 
 fn parse_approval(argument: &str) -> Option<Parsed> {
+    let (count, from) = parse_votes(argument)?;
+    Some(Parsed::Requirement(Requirement::Approval { count, from }))
+}
+
+fn parse_votes(argument: &str) -> Option<(u64, Option<String>)> {
     let (count, from) = match argument.split_once(" from ") {
         None => (argument, None),
         Some((count, group)) if is_group_name(group) => (count, Some(group.to_owned())),
         Some(_) => return None,
     };
     let count = parse_number(count).filter(|count| (1..=APPROVALS_MAX).contains(count))?;
-    Some(Parsed::Requirement(Requirement::Approval { count, from }))
+    Some((count, from))
+}
+
+/// `VOTES[, within=TIME][, unknown_prompt=WORD]: PATTERN[ | PATTERN]…`, options in this order or not.
+fn parse_command_approval(argument: &str) -> Option<Parsed> {
+    let (head, patterns) = argument.split_once(": ")?;
+    let mut head = head.split(", ");
+    let (count, from) = parse_votes(head.next()?)?;
+    let (mut within_s, mut allows_unknown_prompt) = (None, None);
+    for option in head {
+        if let Some(time) = option.strip_prefix("within=") {
+            // Less than ten seconds, nobody could answer.
+            let seconds = parse_duration_s(time)
+                .filter(|seconds| (10..=HELD_WITHIN_S_MAX).contains(seconds))?;
+            if within_s.replace(seconds).is_some() {
+                return None;
+            }
+        } else {
+            let is_allowed = match option.strip_prefix("unknown_prompt=")? {
+                "refuse" => false,
+                "allow" => true,
+                _ => return None,
+            };
+            if allows_unknown_prompt.replace(is_allowed).is_some() {
+                return None;
+            }
+        }
+    }
+    Some(Parsed::Requirement(Requirement::CommandApproval(
+        CommandRule {
+            count,
+            from,
+            within_s: within_s.unwrap_or(COMMAND_WITHIN_S),
+            allows_unknown_prompt: allows_unknown_prompt.unwrap_or(false),
+            patterns: parse_patterns(patterns)?,
+        },
+    )))
+}
+
+fn parse_shell_prompt(argument: &str) -> Option<Parsed> {
+    // A prompt that any line is would make every answer to a program a command.
+    let patterns = parse_patterns(argument)
+        .filter(|patterns| patterns.iter().all(|pattern| !pattern.matches("")))?;
+    Some(Parsed::Constraint(Constraint::ShellPrompt { patterns }))
+}
+
+/// One to 64 patterns with a bar between blanks in between.
+fn parse_patterns(argument: &str) -> Option<Vec<Pattern>> {
+    let patterns: Vec<Pattern> = argument
+        .split(" | ")
+        .map(|pattern| pattern.trim().parse().ok())
+        .collect::<Option<_>>()?;
+    (patterns.len() <= PATTERNS_MAX).then_some(patterns)
 }
 
 fn is_group_name(text: &str) -> bool {
@@ -448,6 +524,38 @@ mod tests {
             constraint("idle_timeout", "15m"),
             Constraint::IdleTimeout { seconds: 900 }
         );
+        let patterns = |texts: &[&str]| -> Vec<Pattern> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        assert_eq!(
+            requirement(
+                "command_approval",
+                "2 from sre, within=5m, unknown_prompt=allow: rm * | a: b"
+            ),
+            Requirement::CommandApproval(CommandRule {
+                count: 2,
+                from: Some("sre".into()),
+                within_s: 300,
+                allows_unknown_prompt: true,
+                patterns: patterns(&["rm *", "a: b"]),
+            })
+        );
+        assert_eq!(
+            requirement("command_approval", "1: *"),
+            Requirement::CommandApproval(CommandRule {
+                count: 1,
+                from: None,
+                within_s: 600,
+                allows_unknown_prompt: false,
+                patterns: patterns(&["*"]),
+            })
+        );
+        assert_eq!(
+            constraint("shell_prompt", "*$ | *#"),
+            Constraint::ShellPrompt {
+                patterns: patterns(&["*$", "*#"])
+            }
+        );
         for (word, up, down) in [
             ("none", false, false),
             ("up", true, false),
@@ -517,6 +625,20 @@ mod tests {
             ("max_duration", "1 h"),
             ("max_duration", "99999999999999999999d"),
             ("idle_timeout", "9s"),
+            ("command_approval", ""),
+            ("command_approval", "1"),
+            ("command_approval", "1: "),
+            ("command_approval", "0: rm *"),
+            ("command_approval", "33: rm *"),
+            ("command_approval", "1 from SRE: rm *"),
+            ("command_approval", "1, within=9s: rm *"),
+            ("command_approval", "1, within=61m: rm *"),
+            ("command_approval", "1, within=1m, within=2m: rm *"),
+            ("command_approval", "1, unknown_prompt=yes: rm *"),
+            ("command_approval", "1, prompt=allow: rm *"),
+            ("command_approval", "1: rm * |  | ls"),
+            ("shell_prompt", ""),
+            ("shell_prompt", "*"),
             ("file_transfer", "upload"),
             ("file_transfer", ""),
             ("recording_files", ""),

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     commands::{
         account, apply, audit, break_glass, completion, config, enrol, grant, key, lease, lock,
-        login, logout, operator, person, policy, recording, request, review, session,
+        login, logout, operation, operator, person, policy, recording, request, review, session,
         ssh_authority, status, target, token, whoami,
     },
     context::{Context, Flags},
@@ -64,6 +64,7 @@ enum Online {
     Whoami(whoami::Whoami),
     Status(status::Status),
     Request(request::Request),
+    Operation(operation::Operation),
     BreakGlass(break_glass::BreakGlass),
     Grant(grant::Grant),
     Session(session::Session),
@@ -130,6 +131,7 @@ impl Online {
             Self::Lock(command) => command.run(context).await,
             Self::Login(command) => command.run(context).await,
             Self::Logout(command) => command.run(context).await,
+            Self::Operation(command) => command.run(context).await,
             Self::Operator(command) => command.run(context).await,
             Self::Person(command) => command.run(context).await,
             Self::Policy(command) => command.run(context).await,

@@ -6,11 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::sensitive::Sensitive;
 use sallyport_core::{
+    access::HoldTerms,
     authz::{Reason, SignedPermit, Unmet},
-    id::{AuthenticationId, GatewayId, GrantId, RecordingId, RequestId, SessionId, TargetId},
+    id::{
+        AuthenticationId, GatewayId, GrantId, OperationId, RecordingId, RequestId, SessionId,
+        TargetId,
+    },
     inventory::{AccountName, TargetName},
+    policy::BundleHash,
     principal::{AuthenticationStrength, PersonName},
-    session::{EndReason, OperationRecord},
+    session::{EndReason, Operation, OperationRecord},
     time::Timestamp,
 };
 
@@ -269,6 +274,49 @@ pub enum RequestAnswer {
     Refused(Refused),
 }
 
+/// An operation that must wait for other people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldOperation {
+    /// Session it would run in.
+    pub session_id: SessionId,
+    /// Id of the operation; fresh.
+    pub operation_id: OperationId,
+    /// The operation, to the last byte.
+    pub operation: Operation,
+    /// What releasing it takes.
+    pub terms: HoldTerms,
+    /// Bundle that said so.
+    pub bundle: BundleHash,
+}
+
+/// Where a held operation stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub enum HeldProgress {
+    /// Waiting for votes.
+    Waiting {
+        /// At least this many.
+        approvals_missing: u64,
+        /// Who has voted yes.
+        approved_by: Vec<PersonName>,
+        /// When it ends by itself.
+        expires_at: Timestamp,
+    },
+    /// It may run, now and once. Said to one call only.
+    Released {
+        /// Who voted yes.
+        approved_by: Vec<PersonName>,
+    },
+    /// It must not run.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// The comment of whoever denied it, if any.
+        comment: String,
+    },
+}
+
 /// Evidence of operations, in order. Acknowledged when durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -369,6 +417,25 @@ pub enum Call {
         /// OpenSSH one-line form.
         host_key: String,
     },
+    /// Holds an operation until other people agree.
+    HoldOperation(Box<HoldOperation>),
+    /// Waits until a held operation stands otherwise than `seen`, at most 20 seconds, and takes its
+    /// release when nothing is missing.
+    AwaitOperation {
+        /// Session it would run in.
+        session_id: SessionId,
+        /// The operation.
+        operation_id: OperationId,
+        /// What the gateway knows.
+        seen: HeldProgress,
+    },
+    /// Gives a held operation up.
+    WithdrawOperation {
+        /// Session it would run in.
+        session_id: SessionId,
+        /// The operation.
+        operation_id: OperationId,
+    },
     /// Evidence of operations.
     RecordOperations(OperationBatch),
     /// How far a recording is durable.
@@ -393,6 +460,8 @@ pub enum Reply {
     Refused(Refused),
     /// To [`Call::SubmitRequest`] and [`Call::AwaitRequest`].
     Request(RequestAnswer),
+    /// To [`Call::HoldOperation`] and [`Call::AwaitOperation`].
+    Held(HeldProgress),
     /// To everything else: done, and durable.
     Done,
     /// The call itself failed.

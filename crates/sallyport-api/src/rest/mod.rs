@@ -7,6 +7,7 @@ pub mod audit;
 pub mod directory;
 pub mod inventory;
 pub mod lock;
+pub mod operation;
 pub mod page;
 pub mod policy;
 pub mod problem;

@@ -9,7 +9,7 @@ use sallyport_api::rest::{
     problem::Problem,
 };
 use sallyport_core::{
-    access::{AccessRequest, Grant, Refusal, RequestState, Review, ReviewState, VoteKind},
+    access::{AccessRequest, Ballot, Grant, Refusal, RequestState, Review, ReviewState, VoteKind},
     authz::{AdminAction, Unmet},
     id::{GrantId, RequestId, ReviewId},
     time::Timestamp,
@@ -151,7 +151,31 @@ pub fn unmet_in_words(unmet: &Unmet) -> String {
             from: Some(group),
         } => format!("{count} approval(s) from group {group}"),
         Unmet::Approval { count, from: None } => format!("{count} approval(s)"),
+        Unmet::CommandApproval(_) => "approval of this command".to_owned(),
     }
+}
+
+/// Votes needed, in words.
+pub(crate) fn quorum_words(ballot: &Ballot) -> Vec<String> {
+    let words = ballot.quorums.iter().map(|quorum| match &quorum.from {
+        Some(group) => format!("{} from group {group}", quorum.count),
+        None => format!("{} from any approver", quorum.count),
+    });
+    words.collect()
+}
+
+/// Votes cast.
+pub(crate) fn vote_views(ballot: &Ballot) -> Vec<VoteView> {
+    let views = ballot.votes.iter().map(|vote| VoteView {
+        voter: vote.voter.to_string(),
+        kind: match vote.kind {
+            VoteKind::Approve => "approve".to_owned(),
+            VoteKind::Deny => "deny".to_owned(),
+        },
+        comment: vote.comment.clone(),
+        at: vote.at,
+    });
+    views.collect()
 }
 
 fn request_view(request: &AccessRequest) -> RequestView {
@@ -167,27 +191,8 @@ fn request_view(request: &AccessRequest) -> RequestView {
         is_break_glass: asked.is_break_glass,
         state: request.state.as_str().to_owned(),
         approvals_missing: request.approvals_missing(),
-        quorums: request
-            .quorums
-            .iter()
-            .map(|quorum| match &quorum.from {
-                Some(group) => format!("{} from group {group}", quorum.count),
-                None => format!("{} from any approver", quorum.count),
-            })
-            .collect(),
-        votes: request
-            .votes
-            .iter()
-            .map(|vote| VoteView {
-                voter: vote.voter.to_string(),
-                kind: match vote.kind {
-                    VoteKind::Approve => "approve".to_owned(),
-                    VoteKind::Deny => "deny".to_owned(),
-                },
-                comment: vote.comment.clone(),
-                at: vote.at,
-            })
-            .collect(),
+        quorums: quorum_words(&request.ballot),
+        votes: vote_views(&request.ballot),
         content_hash: asked.content_hash(),
         grant_id: match &request.state {
             RequestState::Granted { grant_id } => Some(grant_id.to_string()),

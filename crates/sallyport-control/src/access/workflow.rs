@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sallyport_core::{
     access::{
-        AccessRequest, Asked, Grant, Progress, REASON_CHARS_MAX, Refusal, Review, ReviewError,
-        ReviewState, VoteKind, Voter,
+        AccessRequest, Asked, Ballot, Grant, Progress, REASON_CHARS_MAX, Refusal, Review,
+        ReviewError, ReviewState, Vote, VoteKind, Voter,
     },
     authz::{Decision, Reason, RequestFacts, Trace, Unmet, decide},
     event::{Actor, Event, EventName, Events},
@@ -274,7 +274,7 @@ fn created_event(request: &AccessRequest, trace: &Trace) -> Event {
         .with("duration_s", asked.duration_s)
         .with("is_break_glass", asked.is_break_glass)
         .with("content_hash", asked.content_hash())
-        .with("quorums", &request.quorums);
+        .with("quorums", &request.ballot.quorums);
     decision_fields(event, trace)
 }
 
@@ -302,7 +302,7 @@ async fn open_grant(
             .with("target", &request.asked.target)
             .with("until", grant.until)
             .with("is_break_glass", grant.is_break_glass)
-            .with("is_automatic", request.votes.is_empty()),
+            .with("is_automatic", request.ballot.votes.is_empty()),
     ];
     if grant.is_break_glass {
         let review = Review {
@@ -346,19 +346,8 @@ pub async fn vote(
         .ok_or(AccessError::NotFound { noun: "request" })?;
     let requester = directory::person_by_id(&mut tx, &request.asked.requester_id).await?;
 
-    let mut eligible = Vec::new();
-    for vote in &request.votes {
-        if let Some(earlier) = directory::person_by_id(&mut tx, &vote.voter_id).await?
-            && earlier.has_role(AdminRole::Approver)
-        {
-            eligible.push((earlier.id, earlier.groups));
-        }
-    }
-    request.void_votes(|vote| {
-        eligible.iter().any(|(id, groups)| {
-            *id == vote.voter_id && vote.voter_groups.iter().all(|group| groups.contains(group))
-        })
-    });
+    let eligible = eligible_voters(&mut tx, &request.ballot).await?;
+    request.void_votes(|vote| is_still_eligible(&eligible, vote));
     let voter = Voter {
         person: &person,
         content_hash,
@@ -387,6 +376,32 @@ pub async fn vote(
     tx.commit(events).await?;
     control.changes().touch();
     Ok(request)
+}
+
+/// Those who voted and may still vote, with the groups they are in now.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn eligible_voters(
+    sql: &mut dyn Sql,
+    ballot: &Ballot,
+) -> Result<Vec<(PersonId, Vec<String>)>, StoreError> {
+    let mut eligible = Vec::new();
+    for vote in &ballot.votes {
+        if let Some(earlier) = directory::person_by_id(sql, &vote.voter_id).await?
+            && earlier.has_role(AdminRole::Approver)
+        {
+            eligible.push((earlier.id, earlier.groups));
+        }
+    }
+    Ok(eligible)
+}
+
+/// Whether a vote still counts: its caster may vote and is in every group the vote was cast from.
+pub(crate) fn is_still_eligible(eligible: &[(PersonId, Vec<String>)], vote: &Vote) -> bool {
+    eligible.iter().any(|(id, groups)| {
+        *id == vote.voter_id && vote.voter_groups.iter().all(|group| groups.contains(group))
+    })
 }
 
 /// Takes a request back; only its requester can.

@@ -17,7 +17,7 @@ use super::{lease, store};
 use crate::{
     access::workflow::AccessError,
     kernel::{control::Control, database::StoreError, transaction::Transaction},
-    recording,
+    operation, recording,
 };
 
 /// Ends one session at somebody's word. The owner of the session may; others need the right, which the
@@ -301,7 +301,7 @@ pub async fn close_session(
     )
     .await?;
     lease::begin_revocation_of_session(&mut tx, &session.id, now).await?;
-    let mut events = vec![];
+    let mut events = operation::withdraw_all_of_session(&mut tx, &session.id).await?;
     if let Some(mut recording) = store::recording_by_id(&mut tx, &session.recording_id).await? {
         let (anchor, is_complete) = match &settled {
             Some(settled) => (Some(&settled.anchor), settled.is_complete),

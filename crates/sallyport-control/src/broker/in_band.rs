@@ -98,6 +98,7 @@ fn waiting(request: &AccessRequest) -> RequestProgress {
     RequestProgress::Waiting {
         approvals_missing: request.approvals_missing(),
         approved_by: request
+            .ballot
             .votes
             .iter()
             .filter(|vote| vote.kind == VoteKind::Approve)
@@ -113,6 +114,7 @@ async fn progress(
 ) -> Result<RequestProgress, StoreError> {
     let comment = || {
         let veto = request
+            .ballot
             .votes
             .iter()
             .find(|vote| vote.kind == VoteKind::Deny);

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod close;
+mod held;
 mod host_key;
 mod in_band;
 mod join;

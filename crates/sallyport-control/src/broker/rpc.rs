@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     close::{self, ReportError},
-    host_key, in_band,
+    held, host_key, in_band,
     live::{Connected, QUEUE_FRAMES},
     open, oversee, pause,
 };
@@ -372,6 +372,16 @@ async fn answer(control: &Control, gateway_id: &GatewayId, call: Call) -> Reply 
         } => {
             host_key::report_host_key(control, gateway_id, &session_id, &target_id, &host_key).await
         }
+        Call::HoldOperation(hold) => held::hold(control, gateway_id, *hold).await,
+        Call::AwaitOperation {
+            session_id,
+            operation_id,
+            seen,
+        } => held::wait(control, gateway_id, &session_id, &operation_id, &seen).await,
+        Call::WithdrawOperation {
+            session_id,
+            operation_id,
+        } => held::withdraw(control, gateway_id, &session_id, &operation_id).await,
         Call::RecordOperations(batch) => {
             done(close::record_operations(control, gateway_id, batch).await)
         }

@@ -17,6 +17,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "oversight",
         include_str!("../../migrations/0006_oversight.sql"),
     ),
+    (
+        "held_operation",
+        include_str!("../../migrations/0007_held_operation.sql"),
+    ),
 ];
 
 /// Applies what is missing.

@@ -10,7 +10,7 @@ mod store;
 mod webhook;
 
 use sallyport_core::{
-    access::{AccessRequest, Grant, Review},
+    access::{AccessRequest, Grant, HeldOperation, Review},
     id::RequestId,
 };
 use serde_json::json;
@@ -21,6 +21,11 @@ use crate::kernel::{database::StoreError, transaction::Transaction};
 const BREAK_GLASS_USED: &str = "break_glass.used";
 /// Kind of the notice that a request waits for votes.
 const REQUEST_CREATED: &str = "request.created";
+
+/// Kind of the notice that a command waits for votes.
+const OPERATION_HELD: &str = "operation.held";
+/// Most characters of a command in a notice; the whole of it is in the API.
+const COMMAND_CHARS_MAX: usize = 1_000;
 
 /// Tells that somebody broke the glass.
 ///
@@ -67,4 +72,30 @@ pub async fn request_created(
         "expires_at": request.expires_at,
     });
     store::enqueue(tx, id.as_str(), REQUEST_CREATED, body, request.created_at).await
+}
+
+/// Tells that a command waits for votes.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn operation_held(tx: &mut Transaction, held: &HeldOperation) -> Result<(), StoreError> {
+    let content = &held.content;
+    let command: String = content
+        .operation
+        .detail
+        .chars()
+        .take(COMMAND_CHARS_MAX)
+        .collect();
+    let body = json!({
+        "operation_id": held.id,
+        "session_id": content.session_id,
+        "person": content.requester,
+        "account": content.account,
+        "target": content.target,
+        "command": command,
+        "command_hash": held.command_hash(),
+        "approvals_missing": held.approvals_missing(),
+        "expires_at": held.expires_at,
+    });
+    store::enqueue(tx, held.id.as_str(), OPERATION_HELD, body, held.created_at).await
 }

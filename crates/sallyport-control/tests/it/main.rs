@@ -27,6 +27,7 @@ mod http;
 mod listener;
 mod main_job;
 mod notify;
+mod operation;
 mod oversight;
 mod proof;
 mod recording;

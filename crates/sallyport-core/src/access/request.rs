@@ -1,20 +1,15 @@
 //! A request, the votes on it, and when they are enough.
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-
-use super::Grant;
+use super::{Ballot, Grant, Quorum, Refusal, Vote, VoteKind, Voter, ballot::content_hash};
 use crate::{
     authz::Authorisation,
     id::{AccountId, GrantId, PersonId, RequestId, TargetId},
     inventory::{AccountName, TargetName},
     policy::{BundleHash, Constraints, Requirement},
-    principal::{AdminRole, Person, PersonName},
+    principal::PersonName,
     time::Timestamp,
 };
-
-/// Longest reason, in characters.
-pub const REASON_CHARS_MAX: usize = 1_000;
+use serde::{Deserialize, Serialize};
 
 /// Exactly what was asked. Votes are cast on its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,91 +44,32 @@ impl Asked {
     /// it and so voids every vote.
     #[must_use]
     pub fn content_hash(&self) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(b"sallyport request v1");
         let duration_s = self.duration_s.to_string();
         let ticket = self
             .ticket
             .as_deref()
             .map_or(String::from("-"), |ticket| format!("+{ticket}"));
-        for field in [
-            self.requester_id.as_str(),
-            self.requester.as_str(),
-            self.target_id.as_str(),
-            self.target.as_str(),
-            self.account_id.as_str(),
-            self.account.as_str(),
-            &self.reason,
-            &ticket,
-            &duration_s,
-            if self.is_break_glass {
-                "break-glass"
-            } else {
-                "ordinary"
-            },
-            &self.bundle.0,
-        ] {
-            hasher.update(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hasher.update(field.as_bytes());
-        }
-        hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        content_hash(
+            "sallyport request v1",
+            &[
+                self.requester_id.as_str(),
+                self.requester.as_str(),
+                self.target_id.as_str(),
+                self.target.as_str(),
+                self.account_id.as_str(),
+                self.account.as_str(),
+                &self.reason,
+                &ticket,
+                &duration_s,
+                if self.is_break_glass {
+                    "break-glass"
+                } else {
+                    "ordinary"
+                },
+                &self.bundle.0,
+            ],
+        )
     }
-}
-
-/// One set of votes that is needed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quorum {
-    /// How many distinct people.
-    pub count: u64,
-    /// Group they must be in; absent means anybody with the approver role.
-    pub from: Option<String>,
-}
-
-/// Yes or no.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VoteKind {
-    /// Yes.
-    Approve,
-    /// No; one is enough.
-    Deny,
-}
-
-/// One person's vote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vote {
-    /// Who.
-    pub voter_id: PersonId,
-    /// Their name, for people.
-    pub voter: PersonName,
-    /// Groups the voter was in when voting; decides which quorum the vote counts for.
-    pub voter_groups: Vec<String>,
-    /// What.
-    pub kind: VoteKind,
-    /// Hash of exactly what was voted on.
-    pub content_hash: String,
-    /// Remark, at most 1,000 characters.
-    pub comment: String,
-    /// When.
-    pub at: Timestamp,
-    /// Whether the voter has lost the right to vote since; it counts no more.
-    #[serde(default)]
-    pub is_void: bool,
-}
-
-/// Who wants to vote, with the rights held at this moment.
-#[derive(Clone, Debug)]
-pub struct Voter<'a> {
-    /// The person.
-    pub person: &'a Person,
-    /// The hash the voter saw.
-    pub content_hash: &'a str,
-    /// Remark.
-    pub comment: &'a str,
 }
 
 /// Where a request stands.
@@ -176,10 +112,9 @@ pub struct AccessRequest {
     pub id: RequestId,
     /// What is asked.
     pub asked: Asked,
-    /// Votes needed; all of them.
-    pub quorums: Vec<Quorum>,
-    /// Votes cast.
-    pub votes: Vec<Vote>,
+    /// Votes needed and cast.
+    #[serde(flatten)]
+    pub ballot: Ballot,
     /// Limits the grant will carry.
     pub constraints: Constraints,
     /// Where it stands.
@@ -188,32 +123,6 @@ pub struct AccessRequest {
     pub created_at: Timestamp,
     /// When it ends by itself if votes are still missing.
     pub expires_at: Timestamp,
-}
-
-/// Why a step was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It is no longer pending.
-    #[error("the request is no longer pending")]
-    NotPending,
-    /// Nobody votes on what they asked for.
-    #[error("nobody may vote on their own request")]
-    OwnRequest,
-    /// One vote each.
-    #[error("this person has voted already")]
-    AlreadyVoted,
-    /// The voter lacks the role or is in none of the groups asked.
-    #[error("this person may not vote on this request")]
-    NotAnApprover,
-    /// The voter saw something else than what is asked now.
-    #[error("the request is not the one that was shown; look at it again")]
-    ContentChanged,
-    /// Only the requester takes a request back.
-    #[error("only the requester can cancel a request")]
-    NotRequester,
-    /// The remark or reason is too long.
-    #[error("the text is longer than 1,000 characters")]
-    TextTooLong,
 }
 
 /// What a vote did.
@@ -254,8 +163,7 @@ impl AccessRequest {
         Self {
             id,
             asked,
-            quorums,
-            votes: Vec::new(),
+            ballot: Ballot::new(quorums),
             constraints: authorisation.constraints().clone(),
             state: RequestState::Pending,
             created_at: authorisation.question().now,
@@ -274,53 +182,17 @@ impl AccessRequest {
         now: Timestamp,
         grant_id: GrantId,
     ) -> Result<Progress, Refusal> {
-        self.check_vote(voter, now)?;
-        self.votes.push(Vote {
-            voter_id: voter.person.id.clone(),
-            voter: voter.person.name.clone(),
-            voter_groups: voter.person.groups.clone(),
-            kind,
-            content_hash: voter.content_hash.to_owned(),
-            comment: voter.comment.to_owned(),
-            at: now,
-            is_void: false,
-        });
+        if self.state != RequestState::Pending || self.expires_at <= now {
+            return Err(Refusal::NotPending);
+        }
+        let matter = self.asked.content_hash();
+        self.ballot
+            .cast(&self.asked.requester_id, &matter, voter, kind, now)?;
         if kind == VoteKind::Deny {
             self.state = RequestState::Denied;
             return Ok(Progress::Denied);
         }
         Ok(self.progress(now, grant_id))
-    }
-
-    fn check_vote(&self, voter: &Voter<'_>, now: Timestamp) -> Result<(), Refusal> {
-        if self.state != RequestState::Pending || self.expires_at <= now {
-            return Err(Refusal::NotPending);
-        }
-        if voter.person.id == self.asked.requester_id {
-            return Err(Refusal::OwnRequest);
-        }
-        if voter.content_hash != self.asked.content_hash() {
-            return Err(Refusal::ContentChanged);
-        }
-        // A vote on what was asked before counts no more, so its caster may look again and vote.
-        if self
-            .votes
-            .iter()
-            .any(|vote| vote.voter_id == voter.person.id && vote.content_hash == voter.content_hash)
-        {
-            return Err(Refusal::AlreadyVoted);
-        }
-        if voter.comment.chars().count() > REASON_CHARS_MAX {
-            return Err(Refusal::TextTooLong);
-        }
-        let is_wanted = self.quorums.iter().any(|quorum| match &quorum.from {
-            Some(group) => voter.person.groups.contains(group),
-            None => true,
-        });
-        if !voter.person.has_role(AdminRole::Approver) || !is_wanted {
-            return Err(Refusal::NotAnApprover);
-        }
-        Ok(())
     }
 
     /// Whether the votes are enough; if so the request becomes `grant_id`, beginning `now`.
@@ -341,35 +213,12 @@ impl AccessRequest {
     /// How many more yes votes are needed, at least.
     #[must_use]
     pub fn approvals_missing(&self) -> u64 {
-        let content_hash = self.asked.content_hash();
-        let votes: Vec<&Vote> = self
-            .votes
-            .iter()
-            .filter(|vote| {
-                vote.kind == VoteKind::Approve && !vote.is_void && vote.content_hash == content_hash
-            })
-            .collect();
-        let needed: Vec<&Option<String>> = self
-            .quorums
-            .iter()
-            .flat_map(|quorum| (0..quorum.count.min(VOTES_MAX)).map(|_| &quorum.from))
-            .collect();
-        let filled = largest_assignment(&votes, &needed);
-        let beyond_reach: u64 = self
-            .quorums
-            .iter()
-            .map(|quorum| quorum.count.saturating_sub(VOTES_MAX))
-            .fold(0, u64::saturating_add);
-        u64::try_from(needed.len().saturating_sub(filled))
-            .unwrap_or(u64::MAX)
-            .saturating_add(beyond_reach)
+        self.ballot.approvals_missing(&self.asked.content_hash())
     }
 
     /// Voids the votes of people who may no longer vote, as of now. `still_may` gets each voter.
     pub fn void_votes(&mut self, still_may: impl Fn(&Vote) -> bool) {
-        for vote in &mut self.votes {
-            vote.is_void |= vote.kind == VoteKind::Approve && !still_may(vote);
-        }
+        self.ballot.void_votes(still_may);
     }
 
     /// Takes the request back.
@@ -396,59 +245,6 @@ impl AccessRequest {
         }
         is_over
     }
-}
-
-/// No policy can ask for more votes than this; a larger number is never reached.
-const VOTES_MAX: u64 = 32;
-
-/// How many of the `needed` seats can be filled when each vote takes at most one seat: a maximum
-/// matching by augmenting paths, small enough to be obvious (at most 32 of each).
-fn largest_assignment(votes: &[&Vote], needed: &[&Option<String>]) -> usize {
-    let mut seat_of_vote: Vec<Option<usize>> = vec![None; votes.len()];
-    let mut filled = 0;
-    for seat in 0..needed.len() {
-        let mut tried = vec![false; votes.len()];
-        if place(seat, votes, needed, &mut seat_of_vote, &mut tried) {
-            filled += 1;
-        }
-    }
-    filled
-}
-
-fn place(
-    seat: usize,
-    votes: &[&Vote],
-    needed: &[&Option<String>],
-    seat_of_vote: &mut [Option<usize>],
-    tried: &mut [bool],
-) -> bool {
-    let Some(from) = needed.get(seat) else {
-        return false;
-    };
-    for (index, vote) in votes.iter().enumerate() {
-        let is_fit = from
-            .as_ref()
-            .is_none_or(|group| vote.voter_groups.contains(group));
-        let is_tried = tried.get(index).copied().unwrap_or(true);
-        if !is_fit || is_tried {
-            continue;
-        }
-        if let Some(slot) = tried.get_mut(index) {
-            *slot = true;
-        }
-        let holder = seat_of_vote.get(index).copied().flatten();
-        let is_free = match holder {
-            None => true,
-            Some(other) => place(other, votes, needed, seat_of_vote, tried),
-        };
-        if is_free {
-            if let Some(slot) = seat_of_vote.get_mut(index) {
-                *slot = Some(seat);
-            }
-            return true;
-        }
-    }
-    false
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::{
     authz::Action,
     fixture::{Policies, asked, at, authorisation, person, question},
     policy::Constraint,
+    principal::{AdminRole, Person},
 };
 
 fn grant_id(n: u8) -> GrantId {
@@ -96,7 +97,7 @@ fn nobody_votes_on_their_own_request_by_any_right() {
             Err(Refusal::OwnRequest)
         );
     }
-    assert_eq!(request.votes, []);
+    assert_eq!(request.ballot.votes, []);
 }
 
 /// AC-3
@@ -173,7 +174,7 @@ fn too_many_of_one_group_do_not_make_up_for_the_other() {
 fn the_groups_a_voter_was_in_when_voting_decide() {
     let mut request = pending(&[(2, Some("sre"))]);
     assert_eq!(approve(&mut request, &person("bob", &["sre"])), waiting(1));
-    assert_eq!(request.votes[0].voter_groups, ["sre"]);
+    assert_eq!(request.ballot.votes[0].voter_groups, ["sre"]);
     granted(approve(&mut request, &person("carol", &["sre"])));
 }
 
@@ -381,7 +382,7 @@ fn a_remark_longer_than_its_bound_is_refused() {
 #[test]
 fn a_quorum_beyond_what_a_policy_can_ask_for_is_never_reached() {
     let mut request = pending(&[(1, None)]);
-    request.quorums[0].count = 33;
+    request.ballot.quorums[0].count = 33;
     for n in 0..40 {
         let progress = approve(&mut request, &person(&format!("voter{n}"), &[]));
         assert!(
@@ -532,6 +533,7 @@ proptest! {
             if let RequestState::Granted { .. } = request.state {
                 let hash = request.asked.content_hash();
                 let votes: Vec<&Vote> = request
+                    .ballot
                     .votes
                     .iter()
                     .filter(|vote| vote.kind == VoteKind::Approve && vote.content_hash == hash)
@@ -542,6 +544,7 @@ proptest! {
                 prop_assert_eq!(ids.len(), votes.len(), "one vote each");
                 prop_assert!(!ids.contains(&&request.asked.requester_id));
                 let seats: Vec<Option<&str>> = request
+                    .ballot
                     .quorums
                     .iter()
                     .flat_map(|q| (0..q.count).map(|_| q.from.as_deref()))
@@ -563,8 +566,9 @@ proptest! {
         for (name, groups) in voters {
             let _ = approve(&mut request, &person(name, groups));
         }
-        let votes: Vec<&Vote> = request.votes.iter().collect();
+        let votes: Vec<&Vote> = request.ballot.votes.iter().collect();
         let seats: Vec<Option<&str>> = request
+            .ballot
             .quorums
             .iter()
             .flat_map(|q| (0..q.count).map(|_| q.from.as_deref()))

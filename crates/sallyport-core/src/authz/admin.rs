@@ -56,6 +56,10 @@ actions! {
     RequestList "request.list" [Owner, Security, Approver, Auditor];
     /// Vote on requests.
     RequestVote "request.vote" [Approver, Security, Owner];
+    /// See everybody's held operations.
+    OperationList "operation.list" [Owner, Security, Approver, Auditor];
+    /// Vote on held operations.
+    OperationVote "operation.vote" [Approver, Security, Owner];
     /// See everybody's grants.
     GrantList "grant.list" [Owner, Security, Approver, Auditor];
     /// End anybody's grant.

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Question, Reason};
 use crate::{
-    policy::{BundleHash, Constraints, Demand, Requirement},
+    access::{HoldTerms, Quorum},
+    policy::{BundleHash, CommandRule, Constraint, Constraints, Demand, Pattern, Requirement},
     principal::AuthenticationStrength,
-    session::{OPERATION_DETAIL_BYTES_MAX, OperationKind},
+    session::{OPERATION_DETAIL_BYTES_MAX, Operation, OperationKind},
 };
 
 /// What the policies said about one question.
@@ -88,6 +89,8 @@ pub enum Unmet {
         /// From which group.
         from: Option<String>,
     },
+    /// Other people's votes on this one command.
+    CommandApproval(HoldTerms),
 }
 
 /// A yes, and the only thing a permit can be made from. Made by [`decide`] alone.
@@ -259,6 +262,44 @@ pub fn decide(engine: &dyn PolicyEngine, question: &Question) -> Decision {
     }))
 }
 
+/// What holds for commands typed in the terminals of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TerminalRules {
+    /// Commands that other people must approve one by one.
+    pub rules: Vec<CommandRule>,
+    /// What prompts look like.
+    pub prompts: Vec<Pattern>,
+}
+
+/// What holds for commands typed in a shell of the session that `question` is about.
+///
+/// # Errors
+/// [`PolicyError`]; no terminal may open then.
+pub fn terminal_rules(
+    engine: &dyn PolicyEngine,
+    question: &Question,
+) -> Result<TerminalRules, PolicyError> {
+    let shell = Operation {
+        kind: OperationKind::Shell,
+        detail: String::new(),
+    };
+    let evaluation = engine.evaluate(&question.about_operation(shell, question.now))?;
+    let mut found = TerminalRules::default();
+    for demand in &evaluation.demands {
+        for requirement in &demand.requirements {
+            if let Requirement::CommandApproval(rule) = requirement {
+                found.rules.push(rule.clone());
+            }
+        }
+        for constraint in &demand.constraints {
+            if let Constraint::ShellPrompt { patterns } = constraint {
+                found.prompts.extend_from_slice(patterns);
+            }
+        }
+    }
+    Ok(found)
+}
+
 fn refused_before_policy(question: &Question) -> Option<Reason> {
     if !question.principal.is_enabled {
         return Some(Reason::PersonDisabled);
@@ -378,6 +419,7 @@ fn merge(old: &mut Requirement, new: &Requirement) -> bool {
             true
         }
         (Requirement::Ticket { prefix }, Requirement::Ticket { prefix: new }) => prefix == new,
+        (Requirement::CommandApproval(rule), Requirement::CommandApproval(new)) => rule == new,
         _ => false,
     }
 }
@@ -406,6 +448,8 @@ fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
                     });
                 }
             }
+            // Counted together below.
+            Requirement::CommandApproval(_) => {}
             // A grant exists only because its request met these.
             _ if has_grant => {}
             Requirement::Justification { min_chars } => {
@@ -437,7 +481,36 @@ fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
             Requirement::Approval { .. } => {}
         }
     }
+    unmet.extend(hold_terms(question, requirements).map(Unmet::CommandApproval));
     unmet
+}
+
+/// What the command that is about to run has to wait for: of each group the largest count, of all times
+/// the shortest.
+fn hold_terms(question: &Question, requirements: &[Requirement]) -> Option<HoldTerms> {
+    let command = match (question.action, &question.operation) {
+        (Action::OperationRun, Some(operation)) => match operation.kind {
+            OperationKind::Exec | OperationKind::TypedCommand => &operation.detail,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let mut quorums: Vec<Quorum> = Vec::new();
+    let mut within_s = None;
+    for requirement in requirements {
+        let Requirement::CommandApproval(rule) = requirement else {
+            continue;
+        };
+        if !rule.holds(command) {
+            continue;
+        }
+        within_s = Some(within_s.map_or(rule.within_s, |s: u64| s.min(rule.within_s)));
+        match quorums.iter_mut().find(|quorum| quorum.from == rule.from) {
+            Some(quorum) => quorum.count = quorum.count.max(rule.count),
+            None => quorums.push(rule.quorum()),
+        }
+    }
+    within_s.map(|within_s| HoldTerms { quorums, within_s })
 }
 
 /// Whether `ticket` is `prefix` and then one to twelve digits.

@@ -858,3 +858,70 @@ proptest! {
         prop_assert!(is_live || !is_permitted);
     }
 }
+
+fn command_rule(count: u64, from: Option<&str>, within_s: u64, pattern: &str) -> Requirement {
+    Requirement::CommandApproval(crate::policy::CommandRule {
+        count,
+        from: from.map(str::to_owned),
+        within_s,
+        allows_unknown_prompt: false,
+        patterns: vec![pattern.parse().unwrap()],
+    })
+}
+
+fn about(kind: OperationKind, detail: &str) -> Question {
+    let mut question = question(Action::OperationRun);
+    question.operation = Some(crate::session::Operation {
+        kind,
+        detail: detail.to_owned(),
+    });
+    question
+}
+
+/// PO-2, E3: a command that matches waits, of each group the most votes, of all times the shortest.
+#[test]
+fn a_command_that_matches_waits_for_the_strictest_of_what_is_demanded() {
+    let policies = Policies::requiring(vec![
+        command_rule(1, None, 600, "rm *"),
+        command_rule(2, None, 300, "*srv*"),
+        command_rule(1, Some("sre"), 900, "rm *"),
+        command_rule(9, None, 60, "shutdown*"),
+    ]);
+    for kind in [OperationKind::Exec, OperationKind::TypedCommand] {
+        let unmet = missing(&policies, &about(kind, "rm -rf /srv"));
+        let quorum = |count, from: Option<&str>| Quorum {
+            count,
+            from: from.map(str::to_owned),
+        };
+        let [Unmet::CommandApproval(terms)] = unmet.as_slice() else {
+            panic!("{unmet:?}");
+        };
+        assert_eq!(terms.within_s, 300);
+        assert_eq!(terms.quorums.len(), 2);
+        assert!(terms.quorums.contains(&quorum(2, None)), "{terms:?}");
+        assert!(terms.quorums.contains(&quorum(1, Some("sre"))), "{terms:?}");
+        permitted(&policies, &about(kind, "ls"));
+    }
+}
+
+/// PO-2: what is no command waits for nobody, and a shell says what may not be typed in it.
+#[test]
+fn only_commands_wait_and_a_shell_carries_the_rules_for_what_is_typed_in_it() {
+    let policies = Policies::requiring(vec![command_rule(1, None, 600, "*")]);
+    permitted(&policies, &question(Action::SessionOpen));
+    for kind in OperationKind::ALL {
+        let is_command = matches!(kind, OperationKind::Exec | OperationKind::TypedCommand);
+        let decision = decide(&policies, &about(kind, "x"));
+        match decision {
+            Decision::Permit(_) => assert!(!is_command, "{kind:?} did not wait"),
+            Decision::Challenge { .. } => assert!(is_command, "{kind:?} waits"),
+            // Features that no policy names are refused, and wait for nobody.
+            Decision::Deny { reasons, .. } => {
+                assert_eq!(reasons, [Reason::FeatureRefused], "{kind:?}");
+            }
+        }
+    }
+    let found = terminal_rules(&policies, &question(Action::SessionOpen)).unwrap();
+    assert_eq!(found.rules.len(), 1);
+    assert!(terminal_rules(&Policies::failing(), &question(Action::SessionOpen)).is_err());
+}

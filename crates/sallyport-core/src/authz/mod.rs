@@ -14,7 +14,8 @@ mod reason;
 
 pub use admin::{AdminAction, is_admin_permitted};
 pub use decide::{
-    Authorisation, Decision, Evaluation, PolicyEngine, PolicyError, Trace, Unmet, decide,
+    Authorisation, Decision, Evaluation, PolicyEngine, PolicyError, TerminalRules, Trace, Unmet,
+    decide, terminal_rules,
 };
 pub use permit::{Permit, PermitError, PermitIds, PermitTerms, SignedPermit};
 pub use question::{

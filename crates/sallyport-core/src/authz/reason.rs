@@ -154,6 +154,30 @@ reasons! {
     RequestEnded "request-ended"
         "the request was cancelled or ran out before enough people approved"
         "ask again";
+    /// Somebody denied a held command.
+    CommandDenied "command-denied"
+        "another person denied this command"
+        "talk to that person; nothing of it has run";
+    /// A held command was not approved in time.
+    CommandNotApproved "command-not-approved"
+        "this command was not approved in time"
+        "run it again when an approver is there: `sallyport operation list`";
+    /// A held command was given up while it waited.
+    CommandWithdrawn "command-withdrawn"
+        "the wait for approval was given up"
+        "run the command again";
+    /// What was approved is not what would run any more.
+    CommandChanged "command-changed"
+        "the command, its place or the policies changed while it waited for approval"
+        "run the command again; it has to be approved anew";
+    /// A command that must be approved cannot be shown exactly.
+    CommandUnreadable "command-unreadable"
+        "this command must be approved and cannot be shown exactly"
+        "write it in UTF-8 on one line, or put it into a script";
+    /// Commands must be approved, and it cannot be seen where they begin.
+    PromptUnknown "prompt-unknown"
+        "commands here must be approved one by one, and this shell shows no prompt that is known"
+        "run single commands (`ssh account@target@gateway COMMAND`), or ask for a prompt pattern in the policy";
 }
 
 impl fmt::Display for Reason {

@@ -209,7 +209,7 @@ struct Typing {
 }
 
 /// Where typing began.
-struct Prompt {
+pub(super) struct Prompt {
     /// The first row of the line, wherever it scrolls to.
     row: Anchor,
     /// The line's text before the cursor.
@@ -217,7 +217,7 @@ struct Prompt {
 }
 
 /// What the keys pressed spell, as long as they are plain enough to tell.
-enum Typed {
+pub(super) enum Typed {
     Exactly(String),
     /// A key was pressed whose effect only the screen shows.
     Unknown,
@@ -354,7 +354,7 @@ impl ChannelTracker {
 }
 
 impl Typed {
-    fn press(&mut self, key: &Key) {
+    pub(super) fn press(&mut self, key: &Key) {
         let Self::Exactly(text) = self else {
             return;
         };
@@ -372,7 +372,7 @@ impl Typed {
 }
 
 impl Prompt {
-    fn at_cursor(terminal: &mut Terminal) -> Option<Self> {
+    pub(super) fn at_cursor(terminal: &mut Terminal) -> Option<Self> {
         let line = CursorLine::read(terminal)?;
         let row = terminal.anchor_at(Position {
             screen: ScreenKind::Primary,
@@ -385,6 +385,35 @@ impl Prompt {
         })
     }
 
+    /// What the rows show behind it, down to the end of `line`; rows that do not run on end with a line
+    /// feed.
+    pub(super) fn text_after(&self, line: &CursorLine, terminal: &Terminal) -> Option<String> {
+        let begins = terminal.resolve(&self.row)?.row;
+        let rows_above = usize::try_from(line.last_row.checked_sub(begins)?).ok()?;
+        if rows_above > MAX_BLOCK_ROWS {
+            return None;
+        }
+        let rows: Vec<&avt::Line> = terminal.primary_screen().all_lines().collect();
+        let top = rows.len().checked_sub(terminal.size().1)?;
+        let first = top.checked_add_signed(begins)?;
+        let last = top.checked_add_signed(line.last_row)?;
+        let mut text = String::new();
+        for row in rows.get(first..=last)? {
+            if row.is_wrapped() {
+                text.push_str(&row.text());
+            } else {
+                text.push_str(row.text().trim_end());
+                text.push('\n');
+            }
+        }
+        let text = text.trim_end();
+        match text.strip_prefix(self.text.as_str()) {
+            Some(after) => Some(after.to_owned()),
+            // Nothing stands behind it, and the blank that ends it went with the row's.
+            None => (text == self.text.trim_end()).then(String::new),
+        }
+    }
+
     /// Whether nothing stood before the cursor: typing ran ahead of the prompt.
     fn is_blank(&self) -> bool {
         self.text.trim().is_empty()
@@ -392,12 +421,12 @@ impl Prompt {
 }
 
 /// The line that the cursor is on, soft-wrapped rows joined.
-struct CursorLine {
+pub(super) struct CursorLine {
     /// Its rows as avt counts them: 0 is the top of the screen, negative is scrolled off.
     first_row: isize,
     last_row: isize,
     before_cursor: String,
-    text: String,
+    pub(super) text: String,
 }
 
 /// A pasted command of more lines than this is read without its beginning.
@@ -405,7 +434,7 @@ const MAX_BLOCK_ROWS: usize = 100;
 
 impl CursorLine {
     /// `None` on the alternate screen.
-    fn read(terminal: &Terminal) -> Option<Self> {
+    pub(super) fn read(terminal: &Terminal) -> Option<Self> {
         if terminal.active_screen_kind() == ScreenKind::Alternate {
             return None;
         }
@@ -598,25 +627,10 @@ impl Entered {
     /// of several lines, or one that other output ran into.
     fn shown_above(&self, line: &CursorLine, terminal: &Terminal) -> Option<String> {
         let prompt = self.prompt.as_ref()?;
-        let begins = terminal.resolve(&prompt.row)?.row;
-        let rows_above = usize::try_from(line.last_row.checked_sub(begins)?).ok()?;
-        if begins >= line.first_row || rows_above > MAX_BLOCK_ROWS {
+        if terminal.resolve(&prompt.row)?.row >= line.first_row {
             return None;
         }
-        let rows: Vec<&avt::Line> = terminal.primary_screen().all_lines().collect();
-        let top = rows.len().checked_sub(terminal.size().1)?;
-        let first = top.checked_add_signed(begins)?;
-        let last = top.checked_add_signed(line.last_row)?;
-        let mut text = String::new();
-        for row in rows.get(first..=last)? {
-            if row.is_wrapped() {
-                text.push_str(&row.text());
-            } else {
-                text.push_str(row.text().trim_end());
-                text.push('\n');
-            }
-        }
-        Some(text.strip_prefix(prompt.text.as_str())?.trim().to_owned())
+        Some(prompt.text_after(line, terminal)?.trim().to_owned())
     }
 }
 

@@ -19,6 +19,7 @@ mod escape;
 mod frame;
 mod header;
 mod keystroke;
+mod shell;
 mod transcript;
 mod utf8;
 pub mod verify;
@@ -35,6 +36,7 @@ pub use frame::{
     SESSION_CHANNEL, decode_frames, redaction_mark,
 };
 pub use header::{Header, HeaderError};
+pub use shell::{Press, ShellLine, ShellScreen};
 pub use transcript::{TranscriptError, TranscriptWriter};
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use sallyport_core::{
 };
 use tokio::sync::Notify;
 
-use super::{Session, SessionOver};
+use super::{HeldOperation, Session, SessionOver};
 use crate::{
     outbox::{NotKept, Outbox},
     spool::Evidence,
@@ -37,6 +37,8 @@ const DETAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub enum OperationStart {
     /// It may run. Finish it; dropped unfinished, it is on record as interrupted.
     Begun(RunningOperation),
+    /// It waits for other people. Dropped, it is given up.
+    Held(Box<HeldOperation>),
     /// It must not reach the target. The refusal is on record already.
     Refused(Reason),
     /// The session is over.
@@ -64,6 +66,7 @@ pub struct RunningOperation {
 
 #[derive(Debug)]
 struct Begun {
+    id: OperationId,
     channel: u32,
     operation: Operation,
     started_at: Timestamp,
@@ -72,6 +75,7 @@ struct Begun {
 impl RunningOperation {
     pub(super) fn new(
         session: Arc<Session>,
+        id: OperationId,
         channel: u32,
         operation: Operation,
         started_at: Timestamp,
@@ -80,6 +84,7 @@ impl RunningOperation {
         Self {
             session,
             begun: Some(Begun {
+                id,
                 channel,
                 operation,
                 started_at,
@@ -92,6 +97,15 @@ impl RunningOperation {
         self.put(outcome, result);
     }
 
+    /// Ends the operation without a record, because another sees it: what is typed is put on record
+    /// where it shows on the screen.
+    pub fn leave_to_screen(mut self) {
+        if let Some(begun) = self.begun.take() {
+            let detail_bytes = begun.operation.detail.len();
+            self.session.state.operations.ended(detail_bytes);
+        }
+    }
+
     fn put(&mut self, outcome: OperationOutcome, result: OperationResult) {
         let Some(begun) = self.begun.take() else {
             return;
@@ -101,7 +115,7 @@ impl RunningOperation {
             .operations
             .ended(begun.operation.detail.len());
         self.session.put(OperationRecord {
-            id: self.session.operation_id(),
+            id: begun.id,
             channel: begun.channel,
             operation: begun.operation,
             started_at: begun.started_at,

@@ -44,6 +44,12 @@ pub struct Typed {
 }
 
 impl Typed {
+    /// Who typed.
+    #[must_use]
+    pub const fn person(&self) -> &PersonName {
+        &self.person
+    }
+
     /// The bytes to send to the target, once they are recorded.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

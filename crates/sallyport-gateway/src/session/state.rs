@@ -322,7 +322,7 @@ impl SessionState {
         self.touch();
     }
 
-    fn touch(&self) {
+    pub(super) fn touch(&self) {
         self.last_active_ms
             .store(self.clock.now().unix_ms(), Ordering::Relaxed);
     }

@@ -11,10 +11,10 @@ use sallyport_api::gateway::{
 };
 use sallyport_core::{
     authz::Reason,
-    id::{AuthenticationId, RequestId, SessionId, TargetId},
+    id::{AuthenticationId, OperationId, RequestId, SessionId, TargetId},
     principal::AuthenticationStrength,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{PATIENCE, START};
 use crate::control::{ControlError, ControlPlane, OpenAnswer};
@@ -28,6 +28,8 @@ pub(crate) struct Told {
     pub(crate) pinned: Vec<(SessionId, String)>,
     pub(crate) reported: Vec<(SessionId, String)>,
     pub(crate) cancelled: Vec<RequestId>,
+    pub(crate) held: Vec<api::HoldOperation>,
+    pub(crate) withdrawn: Vec<OperationId>,
     /// Evidence calls, also those that were refused or lost.
     pub(crate) attempts: usize,
 }
@@ -35,8 +37,8 @@ pub(crate) struct Told {
 type Answers = Mutex<Vec<Box<dyn FnOnce(&api::OpenSession) -> OpenAnswer + Send>>>;
 
 /// A control plane in memory.
-#[derive(Default)]
 pub(crate) struct FakeControl {
+    pub(crate) held: watch::Sender<api::HeldProgress>,
     pub(crate) told: Mutex<Told>,
     changed: Notify,
     unreachable: AtomicBool,
@@ -44,6 +46,25 @@ pub(crate) struct FakeControl {
     refuses_proofs: AtomicBool,
     answers: Answers,
     proofs: AtomicU64,
+}
+
+impl Default for FakeControl {
+    fn default() -> Self {
+        Self {
+            held: watch::Sender::new(api::HeldProgress::Waiting {
+                approvals_missing: 1,
+                approved_by: Vec::new(),
+                expires_at: START.plus(std::time::Duration::from_secs(600)),
+            }),
+            told: Mutex::default(),
+            changed: Notify::default(),
+            unreachable: AtomicBool::default(),
+            refuses_evidence: AtomicBool::default(),
+            refuses_proofs: AtomicBool::default(),
+            answers: Answers::default(),
+            proofs: AtomicU64::default(),
+        }
+    }
 }
 
 impl FakeControl {
@@ -217,6 +238,37 @@ impl ControlPlane for FakeControl {
         host_key: String,
     ) -> Result<(), ControlError> {
         self.tell(|told| told.reported.push((session_id, host_key)))
+    }
+
+    async fn hold_operation(
+        &self,
+        hold: api::HoldOperation,
+    ) -> Result<api::HeldProgress, ControlError> {
+        self.reach()?;
+        self.told.lock().unwrap().held.push(hold);
+        self.changed.notify_waiters();
+        Ok(self.held.borrow().clone())
+    }
+
+    async fn await_operation(
+        &self,
+        _session_id: SessionId,
+        _operation_id: OperationId,
+        seen: api::HeldProgress,
+    ) -> Result<api::HeldProgress, ControlError> {
+        let mut held = self.held.subscribe();
+        let progress = held.wait_for(|progress| *progress != seen).await;
+        let progress = progress.expect("the control plane is there").clone();
+        self.reach()?;
+        Ok(progress)
+    }
+
+    async fn withdraw_operation(
+        &self,
+        _session_id: SessionId,
+        operation_id: OperationId,
+    ) -> Result<(), ControlError> {
+        self.tell(|told| told.withdrawn.push(operation_id))
     }
 
     async fn record_operations(&self, batch: OperationBatch) -> Result<(), ControlError> {

@@ -18,8 +18,8 @@ use rustls::crypto::{
     hpke::{Hpke as _, HpkePublicKey},
 };
 use sallyport_api::gateway::{
-    self as api, AuthenticationAnswer, Call, Credential, FromControl, FromGateway, Push, Reply,
-    RequestAnswer, RequestProgress, decode_frame, encode_frame,
+    self as api, AuthenticationAnswer, Call, Credential, FromControl, FromGateway, HeldProgress,
+    Push, Reply, RequestAnswer, RequestProgress, decode_frame, encode_frame,
 };
 use sallyport_core::{
     authz::{
@@ -29,8 +29,8 @@ use sallyport_core::{
     },
     entropy::Entropy,
     id::{
-        AccountId, AuthenticationId, GatewayId, GrantId, PermitId, PersonId, RecordingId,
-        RequestId, SessionId, TargetId,
+        AccountId, AuthenticationId, GatewayId, GrantId, OperationId, PermitId, PersonId,
+        RecordingId, RequestId, SessionId, TargetId,
     },
     inventory::Sensitivity,
     policy::{BundleHash, Constraint, Demand},
@@ -87,9 +87,12 @@ fn now() -> Timestamp {
     SystemClock.now()
 }
 
-/// The text of a bundle with these policies in its authorise set.
-pub(crate) fn bundle(policies: &str) -> String {
-    let files = BTreeMap::from([("authorise/test.cedar".to_owned(), policies.to_owned())]);
+/// The text of a bundle with these policies in its authorise and require sets.
+fn bundle_of(authorise: &str, require: &str) -> String {
+    let mut files = BTreeMap::from([("authorise/test.cedar".to_owned(), authorise.to_owned())]);
+    if !require.is_empty() {
+        files.insert("require/test.cedar".to_owned(), require.to_owned());
+    }
     sallyport_policy::Bundle::load(&files).unwrap().to_text()
 }
 
@@ -100,6 +103,8 @@ pub(crate) struct Told {
     pub(crate) opens: Vec<api::OpenSession>,
     pub(crate) submissions: Vec<api::Submission>,
     pub(crate) cancelled: Vec<RequestId>,
+    pub(crate) held: Vec<api::HoldOperation>,
+    pub(crate) withdrawn: Vec<OperationId>,
     pub(crate) operations: Vec<OperationRecord>,
     pub(crate) closed: Vec<api::SessionClosed>,
     pub(crate) pinned: Vec<String>,
@@ -132,6 +137,8 @@ pub(crate) struct Rules {
     pub(crate) constraints: Vec<Constraint>,
     /// Policies for operations.
     pub(crate) bundle: String,
+    /// Policies of the require set.
+    pub(crate) require: String,
 }
 
 struct State {
@@ -140,6 +147,7 @@ struct State {
     people: HashMap<AuthenticationId, PersonName>,
     codes: HashSet<AuthenticationId>,
     requests: HashMap<RequestId, RequestProgress>,
+    held: HashMap<OperationId, HeldProgress>,
     pushes: Vec<mpsc::Sender<FromControl>>,
     sessions: Vec<SessionId>,
 }
@@ -165,6 +173,7 @@ impl Control {
                 people: HashMap::new(),
                 codes: HashSet::new(),
                 requests: HashMap::new(),
+                held: HashMap::new(),
                 pushes: Vec::new(),
                 sessions: Vec::new(),
             }),
@@ -259,6 +268,27 @@ impl Control {
         let grant_id = GrantId::new(now(), draw());
         self.decide_request(RequestProgress::Granted { grant_id, until })
             .await
+    }
+
+    /// Waits for the `number`th held operation, from 1, and settles it; returns it.
+    pub(crate) async fn settle(&self, number: usize, progress: HeldProgress) -> api::HoldOperation {
+        let hold = self.until(|told| told.held.get(number - 1).cloned()).await;
+        self.state()
+            .held
+            .insert(hold.operation_id.clone(), progress);
+        self.changed.notify_waiters();
+        hold
+    }
+
+    /// Puts other policies of the require set in force, in order with every answer that follows.
+    pub(crate) async fn change_bundle(&self, require: &str) {
+        let pushes = self.state().pushes.clone();
+        let bundle = bundle_of(PERMIT_ALL, require);
+        for push in pushes {
+            let bundle = bundle.clone();
+            let push_bundle = Push::Bundle { bundle };
+            let _ = push.send(FromControl::Push { push: push_bundle }).await;
+        }
     }
 
     /// Pushes something about the last session.
@@ -376,6 +406,13 @@ impl Control {
             }),
             Call::PinHostKey { host_key, .. } => self.note(|told| told.pinned.push(host_key)),
             Call::ReportHostKey { host_key, .. } => self.note(|told| told.reported.push(host_key)),
+            Call::HoldOperation(hold) => self.hold(*hold),
+            Call::AwaitOperation {
+                operation_id, seen, ..
+            } => self.await_operation(&operation_id, seen).await,
+            Call::WithdrawOperation { operation_id, .. } => {
+                self.note(|told| told.withdrawn.push(operation_id))
+            }
             Call::RecordOperations(batch) => {
                 self.note(|told| told.operations.extend(batch.records))
             }
@@ -395,7 +432,7 @@ impl Control {
         let state = self.state();
         Reply::Welcome(Box::new(api::Welcome {
             permit_key: self.signer.public_key().as_ref().to_vec(),
-            bundle: bundle(&state.rules.bundle),
+            bundle: bundle_of(&state.rules.bundle, &state.rules.require),
             user_authorities: state.rules.authorities.clone(),
             end_now: Vec::new(),
             paused: Vec::new(),
@@ -527,6 +564,37 @@ impl Control {
             request_id,
             progress,
         })
+    }
+
+    fn hold(&self, hold: api::HoldOperation) -> Reply {
+        let mut state = self.state();
+        let progress = HeldProgress::Waiting {
+            approvals_missing: 1,
+            approved_by: Vec::new(),
+            expires_at: now().plus(Duration::from_secs(600)),
+        };
+        state
+            .held
+            .insert(hold.operation_id.clone(), progress.clone());
+        state.told.held.push(hold);
+        Reply::Held(progress)
+    }
+
+    async fn await_operation(&self, operation_id: &OperationId, seen: HeldProgress) -> Reply {
+        let waiting = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                let progress = self.state().held.get(operation_id).unwrap().clone();
+                if progress != seen {
+                    return progress;
+                }
+                changed.await;
+            }
+        };
+        let progress = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        Reply::Held(progress.unwrap_or(seen))
     }
 
     async fn await_request(&self, request_id: RequestId, seen: &RequestProgress) -> Reply {

@@ -22,6 +22,7 @@ pub mod lease;
 pub mod lock;
 pub mod login;
 pub mod logout;
+pub mod operation;
 pub mod operator;
 pub mod person;
 pub mod policy;

@@ -31,6 +31,7 @@ mod fault_clock;
 mod fault_disk;
 mod fault_kill;
 mod fault_power_loss;
+mod held;
 mod hostile_load;
 mod interop;
 mod jump;

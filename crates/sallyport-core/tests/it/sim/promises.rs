@@ -49,6 +49,7 @@ impl World {
 
             let hash = request.asked.content_hash();
             let votes: Vec<&Vote> = request
+                .ballot
                 .votes
                 .iter()
                 .filter(|vote| vote.content_hash == hash && vote.kind == VoteKind::Approve)

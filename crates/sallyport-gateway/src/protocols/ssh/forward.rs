@@ -176,6 +176,11 @@ pub(super) async fn listen(
     let listening = async {
         let running = match session.begin_operation(SESSION_CHANNEL, operation).await {
             OperationStart::Begun(running) => running,
+            // What is held is commands.
+            OperationStart::Held(held) => {
+                held.refuse(Reason::NotPermitted);
+                return Err(wording::refusal(what, Reason::NotPermitted));
+            }
             OperationStart::Refused(reason) => return Err(wording::refusal(what, reason)),
             OperationStart::Over(SessionOver(end)) => return Err(wording::end(&end)),
         };
@@ -216,6 +221,10 @@ async fn begin(
         .await?;
     match session.begin_operation(record.number(), operation).await {
         OperationStart::Begun(running) => Ok((record, running)),
+        OperationStart::Held(held) => {
+            held.refuse(Reason::NotPermitted);
+            Err(NotOpened::Refused(Reason::NotPermitted))
+        }
         OperationStart::Refused(reason) => {
             let text = wording::refusal(what, reason);
             record.event(FrameKind::Note(&text)).await?;

@@ -22,6 +22,7 @@ mod destination;
 mod flow;
 mod forward;
 pub mod fuzz;
+mod guard;
 mod handshake;
 mod host_key;
 mod inbox;

@@ -7,10 +7,12 @@
 //! Not here: what a channel is asked to be (`order`), the bytes' meaning (`transfer`), the target's
 //! connection (`upstream`), callbacks (`visitor`).
 
+mod held;
 mod order;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sallyport_core::{
     authz::Reason,
     session::{EndReason, Operation, OperationOutcome},
@@ -59,6 +61,7 @@ impl From<TransferError> for Stop {
             TransferError::Over(over) => over.into(),
             TransferError::ClientGone(_) => Self::ClientGone,
             TransferError::TargetGone(_) => Self::TargetGone,
+            TransferError::Refused(reason) => Self::Refused(wording::reason_lines(reason)),
             error @ (TransferError::Sftp(_) | TransferError::Scp(_)) => Self::Unreadable(error),
         }
     }
@@ -116,8 +119,12 @@ async fn serve_order(
     // Who speaks may have stopped because the client is gone; that is noticed there.
     let _ = ordered.send(*has_pty);
     // Boxed: what is needed once must not stay a part of what lives as long as the channel.
-    let (order, mut begun) = Box::pin(order::begin(session, order)).await?;
-    let opened = Box::pin(targets.open()).await.map_err(Stop::Upstream)?;
+    let guard = Box::pin(held::guard_of(session, &order)).await?;
+    let (order, mut begun) = Box::pin(order::begin(session, targets, client, order)).await?;
+    let opened = match begun.opened.take() {
+        Some(opened) => opened,
+        None => Box::pin(targets.open()).await.map_err(Stop::Upstream)?,
+    };
     Box::pin(order::launch(session, &opened, &order, &mut begun))
         .await
         .map_err(|_| Stop::TargetGone)?;
@@ -125,11 +132,17 @@ async fn serve_order(
         record,
         operation,
         agent,
+        mut meanwhile,
         ..
     } = begun;
     Box::pin(order::greet(session, client, &order)).await?;
     let channel = LiveChannel {
-        transfer: transfer_of(&order),
+        typed: meanwhile.typed.split().freeze(),
+        has_eof: meanwhile.has_eof,
+        transfer: match guard {
+            Some(guard) => Transfer::Guarded(Box::new(guard)),
+            None => transfer_of(&order),
+        },
         legs: Legs {
             session: Arc::clone(session),
             record,
@@ -183,6 +196,9 @@ fn transfer_of(order: &Order) -> Transfer {
 
 /// A channel that both sides use.
 struct LiveChannel {
+    /// Typed while the command waited for approval.
+    typed: Bytes,
+    has_eof: bool,
     transfer: Transfer,
     legs: Legs,
     target: TargetChannel,
@@ -238,13 +254,44 @@ impl LiveChannel {
         tokio::time::sleep(FLUSH_TIME).await;
     }
 
+    /// What the client sends next; news of a line that waits are followed meanwhile.
+    async fn arrival(&self) -> Result<Option<Arrival<(), ClientEvent>>, Stop> {
+        let inbox = &self.legs.client.inbox;
+        let Transfer::Guarded(guard) = &self.transfer else {
+            return Ok(inbox.next().await);
+        };
+        // Boxed: most channels are not guarded, and live long.
+        let guarded = Box::pin(async {
+            loop {
+                let step = tokio::select! {
+                    arrival = inbox.next() => return Ok(arrival),
+                    step = guard.news() => step,
+                };
+                guard.follow(&self.legs, step).await?;
+            }
+        });
+        guarded.await
+    }
+
     async fn up(&self) -> Result<(), Stop> {
         let target = &self.target.writer;
         let lost = |_| Stop::TargetGone;
-        while let Some(arrival) = self.legs.client.inbox.next().await {
+        if let Transfer::Guarded(guard) = &self.transfer {
+            Box::pin(guard.ready(&self.legs)).await?;
+        }
+        if !self.typed.is_empty() {
+            self.transfer.up(&self.legs, self.typed.clone()).await?;
+        }
+        if self.has_eof {
+            target.eof().await.map_err(lost)?;
+        }
+        while let Some(arrival) = self.arrival().await? {
             match arrival {
                 Arrival::Content((), bytes) => self.transfer.up(&self.legs, bytes).await?,
                 Arrival::Event(ClientEvent::Resize(size)) => {
+                    if let Transfer::Guarded(guard) = &self.transfer {
+                        guard.resize(size);
+                    }
                     self.legs
                         .record
                         .event(FrameKind::Resized {
@@ -285,11 +332,16 @@ impl LiveChannel {
         Err(Stop::ClientGone)
     }
 
-    /// Sends on what people type who joined.
+    /// Sends on what people type who joined; where lines are kept back, only its person types.
     async fn typed(&self) -> Result<(), Stop> {
         loop {
             let typed = self.legs.record.typed().await;
-            self.legs.type_for(&typed).await?;
+            match &self.transfer {
+                Transfer::Guarded(guard) => {
+                    Box::pin(guard.drop_typed(&self.legs, &typed)).await?;
+                }
+                _ => self.legs.type_for(&typed).await?,
+            }
         }
     }
 

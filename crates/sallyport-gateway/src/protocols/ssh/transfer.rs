@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 use super::{
     channel::{ClientChannel, ClientGone},
     codec::Framer,
+    guard::Guard,
     scp::{self, ScpCommand, ScpError, Step, Way},
     sftp::{self, Demand, Finished, SftpError},
     wording,
@@ -40,6 +41,9 @@ pub(super) enum TransferError {
     /// The target's connection is gone.
     #[error("reach the target")]
     TargetGone(#[source] russh::Error),
+    /// The terminal cannot be guarded as policy demands.
+    #[error("guard a terminal: {0}")]
+    Refused(Reason),
     /// What the channel carries is not the SFTP that can be followed.
     #[error("follow SFTP")]
     Sftp(#[source] SftpError),
@@ -61,7 +65,7 @@ pub(super) struct Legs {
 pub(super) type TargetWriter = Arc<ChannelWriteHalf<client::Msg>>;
 
 impl Legs {
-    async fn to_target(&self, bytes: Bytes) -> Result<(), TransferError> {
+    pub(super) async fn to_target(&self, bytes: Bytes) -> Result<(), TransferError> {
         let target = self.target.lock().await;
         self.record
             .input(&bytes)
@@ -86,7 +90,7 @@ impl Legs {
             .map_err(TransferError::TargetGone)
     }
 
-    async fn to_client(&self, bytes: Bytes) -> Result<(), TransferError> {
+    pub(super) async fn to_client(&self, bytes: Bytes) -> Result<(), TransferError> {
         self.record
             .output(&bytes)
             .await
@@ -117,6 +121,11 @@ impl Legs {
         {
             OperationStart::Begun(running) => Ok(Ok(running)),
             OperationStart::Over(over) => Err(TransferError::Over(over)),
+            // Files wait for nobody: what is held is commands.
+            OperationStart::Held(held) => {
+                held.refuse(Reason::NotPermitted);
+                Ok(Err(Reason::NotPermitted))
+            }
             OperationStart::Refused(reason) => {
                 self.client
                     .tell(&wording::refusal(&detail, reason), self.has_pty)
@@ -132,6 +141,8 @@ impl Legs {
 pub(super) enum Transfer {
     /// Bytes without meaning to the gateway.
     Plain,
+    /// A terminal in which commands must be approved.
+    Guarded(Box<Guard>),
     /// SFTP.
     Sftp {
         conversation: Mutex<sftp::Conversation<RunningOperation>>,
@@ -178,6 +189,7 @@ impl Transfer {
     pub(super) async fn up(&self, legs: &Legs, bytes: Bytes) -> Result<(), TransferError> {
         match self {
             Self::Plain => legs.to_target(bytes).await,
+            Self::Guarded(guard) => Box::pin(guard.up(legs, bytes)).await,
             Self::Sftp {
                 conversation,
                 from_client,
@@ -206,6 +218,7 @@ impl Transfer {
     pub(super) async fn down(&self, legs: &Legs, bytes: Bytes) -> Result<(), TransferError> {
         match self {
             Self::Plain => legs.to_client(bytes).await,
+            Self::Guarded(guard) => Box::pin(guard.down(legs, bytes)).await,
             Self::Sftp {
                 conversation,
                 from_target,
@@ -232,7 +245,7 @@ impl Transfer {
     /// The channel is over: what had not ended is on record as interrupted, with what had moved.
     fn interrupt(&self) {
         match self {
-            Self::Plain => {}
+            Self::Plain | Self::Guarded(_) => {}
             Self::Sftp { conversation, .. } => finish(lock(conversation).interrupt()),
             Self::Scp { conversation, .. } => finish(lock(conversation).interrupt()),
         }

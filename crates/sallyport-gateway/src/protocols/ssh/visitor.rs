@@ -156,6 +156,8 @@ impl Visitor {
         match self.login.admission() {
             Some(Admission::Opened(session)) => match session.check(operation) {
                 OperationDecision::Permitted => Ok(()),
+                // Features wait for nobody: what is held is commands.
+                OperationDecision::Held(_) => Err(Reason::NotPermitted),
                 OperationDecision::Refused(reason) => Err(reason),
             },
             Some(Admission::Denied(_) | Admission::Jumping(_)) | None => Err(Reason::NotPermitted),

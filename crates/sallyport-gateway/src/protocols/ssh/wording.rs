@@ -3,11 +3,12 @@
 //!
 //! INVARIANT: nothing from outside reaches a terminal unescaped (security class K5).
 
-use sallyport_api::gateway::{ChallengeAnswer, Refused, RequestProgress};
+use sallyport_api::gateway::{ChallengeAnswer, HeldProgress, Refused, RequestProgress};
 use sallyport_core::{
     authz::{Reason, Unmet},
-    id::RequestId,
+    id::{OperationId, RequestId},
     inventory::Selector,
+    principal::PersonName,
 };
 use sallyport_evidence::recording::escape_controls;
 
@@ -72,6 +73,59 @@ pub(super) fn refusal(what: &str, reason: Reason) -> String {
     )
 }
 
+/// What a held command waits for, and how to give it up.
+pub(super) fn held(id: &OperationId, progress: &HeldProgress) -> String {
+    match progress {
+        HeldProgress::Waiting {
+            approvals_missing,
+            approved_by,
+            expires_at,
+        } => format!(
+            "sallyport: this command waits for {}{} as {id} (until {expires_at}; Ctrl-C gives up)",
+            approvals(*approvals_missing),
+            so_far(approved_by)
+        ),
+        HeldProgress::Released { approved_by } => {
+            format!("sallyport: approved{}", by(approved_by))
+        }
+        HeldProgress::Refused { reason, comment } => held_refusal(*reason, comment),
+    }
+}
+
+/// Why a held command does not run.
+pub(super) fn held_refusal(reason: Reason, comment: &str) -> String {
+    let comment = match comment {
+        "" => String::new(),
+        comment => format!(": {}", escape_controls(comment)),
+    };
+    format!(
+        "sallyport: {} ({}){comment}; {}",
+        reason.message(),
+        reason.code(),
+        reason.remedy()
+    )
+}
+
+fn approvals(count: u64) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} approval{plural}")
+}
+
+fn so_far(approved_by: &[PersonName]) -> String {
+    match by(approved_by).as_str() {
+        "" => String::new(),
+        by => format!(", approved{by}"),
+    }
+}
+
+fn by(people: &[PersonName]) -> String {
+    let names: Vec<_> = people.iter().map(PersonName::as_str).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(" by {}", names.join(", ")),
+    }
+}
+
 /// Why the session is over.
 pub(super) fn end(end: &End) -> String {
     let code = end.reason.as_str();
@@ -109,6 +163,8 @@ pub(super) fn challenge(selector: &Selector, answer: &ChallengeAnswer) -> String
             Unmet::Approval { count, from } => {
                 missing.push(format!("{count} approvals{}", of_group(from.as_deref())));
             }
+            // Asked when the command is about to run.
+            Unmet::CommandApproval(_) => {}
         }
     }
     let what = match missing.is_empty() {
@@ -134,17 +190,10 @@ pub(super) fn progress(request_id: &RequestId, progress: &RequestProgress) -> St
             approved_by,
             expires_at,
         } => {
-            let plural = if *approvals_missing == 1 { "" } else { "s" };
-            let so_far = match approved_by.is_empty() {
-                true => String::new(),
-                false => {
-                    let names: Vec<_> = approved_by.iter().map(|name| name.as_str()).collect();
-                    format!(", approved by {}", names.join(", "))
-                }
-            };
             format!(
-                "sallyport: request {request_id} is waiting for {approvals_missing} \
-                 approval{plural}{so_far} (ends {expires_at})"
+                "sallyport: request {request_id} is waiting for {}{} (ends {expires_at})",
+                approvals(*approvals_missing),
+                so_far(approved_by)
             )
         }
         RequestProgress::Granted { until, .. } => {

@@ -3,6 +3,7 @@
 mod denial;
 mod end;
 mod feature;
+mod held;
 mod hostile_target;
 mod impersonation;
 mod live;

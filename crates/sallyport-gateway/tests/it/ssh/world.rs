@@ -85,6 +85,7 @@ impl World {
             notice: String::new(),
             constraints: Vec::new(),
             bundle: PERMIT_ALL.to_owned(),
+            require: String::new(),
         };
         change(&mut rules);
         let control = Control::start(directory.path(), rules);

@@ -165,7 +165,8 @@ impl Login {
                 Unmet::Justification { .. }
                 | Unmet::Ticket { .. }
                 | Unmet::Grant
-                | Unmet::Approval { .. } => {}
+                | Unmet::Approval { .. }
+                | Unmet::CommandApproval(_) => {}
             }
         }
         if !questions.is_empty() {

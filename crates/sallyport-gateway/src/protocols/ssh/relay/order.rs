@@ -7,16 +7,23 @@
 
 use std::sync::Arc;
 
-use sallyport_core::session::{Operation, OperationOutcome};
+use sallyport_core::{
+    authz::Reason,
+    session::{Operation, OperationOutcome},
+};
 use sallyport_evidence::recording::{FrameKind, SESSION_CHANNEL};
 
-use super::{Stop, refuse_launch};
+use super::{
+    Stop,
+    held::{self, Meanwhile, Waiting},
+    refuse_launch,
+};
 use crate::{
     protocols::ssh::{
         channel::{ClientChannel, ClientEvent, PtyRequest},
         inbox::Arrival,
         operations::{self, Launch},
-        upstream::TargetChannel,
+        upstream::{TargetChannel, Targets},
         wording,
     },
     session::{
@@ -48,6 +55,10 @@ pub(super) struct Begun {
     env: Vec<PassedVariable>,
     /// Use of the client's agent, as long as the channel lives.
     pub(super) agent: Option<RunningOperation>,
+    /// Its place at the target, when it had to wait for other people.
+    pub(super) opened: Option<TargetChannel>,
+    /// What its person did while it waited.
+    pub(super) meanwhile: Meanwhile,
 }
 
 /// An environment variable that was let through.
@@ -102,7 +113,12 @@ pub(super) async fn await_order(
 }
 
 /// Opens the channel in the recording and has its operation decided, and what comes with it.
-pub(super) async fn begin(session: &Arc<Session>, order: Order) -> Result<(Order, Begun), Stop> {
+pub(super) async fn begin(
+    session: &Arc<Session>,
+    targets: &Targets,
+    client: &ClientChannel,
+    mut order: Order,
+) -> Result<(Order, Begun), Stop> {
     let operation = order.launch.operation();
     let record = session
         .open_channel(ChannelOpening {
@@ -113,8 +129,19 @@ pub(super) async fn begin(session: &Arc<Session>, order: Order) -> Result<(Order
         })
         .await?;
     let kind = operation.kind.as_str();
+    let (mut opened, mut meanwhile) = (None, Meanwhile::default());
     let operation = match session.begin_operation(record.number(), operation).await {
         OperationStart::Begun(running) => running,
+        OperationStart::Held(waits) => {
+            let waiting = Waiting {
+                client,
+                targets,
+                record: &record,
+            };
+            let (running, channel, did) = held::released(&waiting, &mut order, *waits).await?;
+            (opened, meanwhile) = (Some(channel), did);
+            running
+        }
         OperationStart::Refused(reason) => {
             let text = wording::refusal(kind, reason);
             record.event(FrameKind::Note(&text)).await?;
@@ -122,7 +149,6 @@ pub(super) async fn begin(session: &Arc<Session>, order: Order) -> Result<(Order
         }
         OperationStart::Over(over) => return Err(over.into()),
     };
-    let mut order = order;
     let mut env = Vec::with_capacity(order.env.len());
     for variable in std::mem::take(&mut order.env) {
         let Variable {
@@ -154,6 +180,8 @@ pub(super) async fn begin(session: &Arc<Session>, order: Order) -> Result<(Order
         operation,
         env,
         agent,
+        opened,
+        meanwhile,
     };
     Ok((order, begun))
 }
@@ -166,6 +194,11 @@ async fn feature(
 ) -> Result<Option<RunningOperation>, Stop> {
     match session.begin_operation(record.number(), operation).await {
         OperationStart::Begun(running) => Ok(Some(running)),
+        // What is held is commands.
+        OperationStart::Held(held) => {
+            held.refuse(Reason::NotPermitted);
+            Ok(None)
+        }
         OperationStart::Refused(_) => Ok(None),
         OperationStart::Over(over) => Err(over.into()),
     }

@@ -1,0 +1,448 @@
+//! One terminal with a shell behind it, followed while it is used: what stands on the line that is about
+//! to be entered, and where the prompt ends.
+//!
+//! The gateway feeds it what the target sends and asks it about each key before the target gets it.
+//! Prompts are known by the marks of shell integration (OSC 133, as FinalTerm introduced them: `A` the
+//! prompt begins, `B` it ends, `C` the command's output begins); without marks the caller judges the line
+//! by its text.
+//!
+//! This reads a screen that the target draws. It shows what a person who is not hiding anything is about
+//! to run, and no more.
+//!
+//! INVARIANT: what is handed out as typed was shown: keys without echo, such as a password's, are judged
+//! here and never leave. Memory and work are bounded by the emulator's limits and the bytes fed.
+//!
+//! Not here: what a line means (the caller), commands after the fact (`command`).
+
+use avt::observer::{Observation, Observer};
+use avt::{Operation, Terminal};
+
+use super::command::{CursorLine, Prompt, Typed};
+use super::emulator::Emulator;
+use super::keystroke::{Key, KeyDecoder};
+
+/// How far back the first row of a long command may have scrolled.
+const SCROLLBACK_ROWS: usize = 200;
+
+/// Longest control sequence looked at; marks and modes are short.
+const SEQUENCE_BYTES_MAX: usize = 64;
+
+/// What a byte from the person's terminal does to the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Press {
+    /// It changes the line, or nothing.
+    Edits,
+    /// It enters the line.
+    Enters,
+    /// It abandons the line.
+    Interrupts,
+}
+
+/// The line that the cursor is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShellLine {
+    /// All of it, blanks at its end left out.
+    pub text: String,
+    /// What follows the prompt that a mark ended, several rows joined by line feeds; absent when no mark
+    /// says where it ended.
+    pub after_mark: Option<String>,
+    /// What was typed since the last line, where this line ends with it and every key was plain.
+    pub typed: Option<String>,
+    /// Whether every key since the last line was plain: the screen will show it as it was typed.
+    pub is_plain: bool,
+    /// Whether the screen shows what was typed, or nothing was.
+    pub is_settled: bool,
+}
+
+/// A terminal with a shell behind it.
+pub struct ShellScreen {
+    emulator: Emulator,
+    sequences: Sequences,
+    keys: KeyDecoder,
+    typed: Typed,
+    mark: Option<Prompt>,
+    has_marks: bool,
+    takes_pastes: bool,
+}
+
+impl std::fmt::Debug for ShellScreen {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("ShellScreen")
+            .field("has_marks", &self.has_marks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ShellScreen {
+    /// A terminal of this size; `None` if it cannot be followed.
+    #[must_use]
+    pub fn new(columns: u32, rows: u32) -> Option<Self> {
+        Some(Self {
+            emulator: Emulator::new(columns, rows, SCROLLBACK_ROWS)?,
+            sequences: Sequences::default(),
+            keys: KeyDecoder::default(),
+            typed: Typed::Exactly(String::new()),
+            mark: None,
+            has_marks: false,
+            takes_pastes: false,
+        })
+    }
+
+    /// The terminal has another size.
+    pub fn resize(&mut self, columns: u32, rows: u32) {
+        self.emulator.resize(columns, rows);
+    }
+
+    /// Shows what the target sent.
+    pub fn output(&mut self, bytes: &[u8]) {
+        let mut shown = 0;
+        for (at, byte) in bytes.iter().enumerate() {
+            let Some(sequence) = self.sequences.step(*byte) else {
+                continue;
+            };
+            let end = at.saturating_add(1);
+            self.show(bytes.get(shown..end).unwrap_or_default());
+            shown = end;
+            match sequence {
+                Sequence::PromptEnds => {
+                    self.has_marks = true;
+                    self.mark = Prompt::at_cursor(self.emulator.terminal_mut());
+                }
+                Sequence::PromptBegins | Sequence::CommandRuns => self.mark = None,
+                Sequence::Pastes(is_on) => self.takes_pastes = is_on,
+            }
+        }
+        self.show(bytes.get(shown..).unwrap_or_default());
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.emulator.feed(bytes, &mut Nobody);
+        }
+    }
+
+    /// Takes one byte that the person sent, before the target gets it. A line break within a paste
+    /// enters the line unless the target asked for pastes in brackets: it would take it for one.
+    pub fn press(&mut self, byte: u8) -> Press {
+        let is_break = matches!(byte, b'\r' | b'\n') && !self.takes_pastes;
+        let mut press = if is_break {
+            Press::Enters
+        } else {
+            Press::Edits
+        };
+        for key in self.keys.decode(&[byte]) {
+            match key {
+                Key::Enter => press = Press::Enters,
+                Key::Interrupt => {
+                    self.begin_line();
+                    return Press::Interrupts;
+                }
+                _ if press == Press::Enters => {}
+                key => self.typed.press(&key),
+            }
+        }
+        press
+    }
+
+    /// What was typed before belongs to a line that was entered or abandoned.
+    pub fn begin_line(&mut self) {
+        self.typed = Typed::Exactly(String::new());
+    }
+
+    /// Asks `judge` about what was typed since the last line, shown or not; `false` when a key's effect is
+    /// only known to the target. Nothing is handed out.
+    pub fn is_typed(&self, judge: impl FnOnce(&str) -> bool) -> bool {
+        match &self.typed {
+            Typed::Exactly(typed) => !typed.trim().is_empty() && judge(typed.trim()),
+            Typed::Unknown => false,
+        }
+    }
+
+    /// Whether a mark ever said where a prompt ends.
+    #[must_use]
+    pub const fn has_marks(&self) -> bool {
+        self.has_marks
+    }
+
+    /// The line that the cursor is on; `None` while a program has the whole screen for itself.
+    #[must_use]
+    pub fn line(&self) -> Option<ShellLine> {
+        let terminal = self.emulator.terminal();
+        let line = CursorLine::read(terminal)?;
+        let text = line.text.trim_end().to_owned();
+        let after_mark = self
+            .mark
+            .as_ref()
+            .and_then(|mark| mark.text_after(&line, terminal));
+        let typed = match &self.typed {
+            Typed::Exactly(typed) => Some(typed.trim()),
+            Typed::Unknown => None,
+        };
+        let behind = after_mark.as_deref().unwrap_or_default().trim();
+        // Of several pasted lines the last stands on the cursor's line, or above it.
+        let is_pasted = |tail: &str| recent_text(terminal).contains(tail);
+        let is_settled = typed.is_some_and(|typed| match typed.rsplit_once('\n') {
+            Some((_, tail)) => is_pasted(tail.trim()),
+            None => typed.is_empty() || text.contains(typed) || behind.contains(typed),
+        });
+        let shown = typed.filter(|typed| match typed.rsplit_once('\n') {
+            Some((_, tail)) => is_pasted(tail.trim()),
+            None => !typed.is_empty() && (text.ends_with(typed) || behind.starts_with(typed)),
+        });
+        Some(ShellLine {
+            is_plain: typed.is_some(),
+            is_settled,
+            typed: shown.map(str::to_owned),
+            after_mark,
+            text,
+        })
+    }
+}
+
+/// Rows above the cursor that a paste may have been shown on.
+const PASTE_ROWS: usize = 20;
+
+/// The cursor's row and those right above it.
+fn recent_text(terminal: &Terminal) -> String {
+    let rows: Vec<&avt::Line> = terminal.primary_screen().all_lines().collect();
+    let top = rows.len().saturating_sub(terminal.size().1);
+    let at = top.saturating_add(terminal.cursor().row);
+    let recent = rows.get(at.saturating_sub(PASTE_ROWS)..=at);
+    let texts = recent.unwrap_or_default().iter().map(|row| row.text());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// Nobody watches single steps.
+struct Nobody;
+
+impl Observer for Nobody {
+    type Output = ();
+
+    fn before(&mut self, _: &mut Observation<'_>, _: &Operation) {}
+
+    fn end(&mut self, _: &mut Observation<'_>) -> Self::Output {}
+}
+
+/// A control sequence that says something about the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sequence {
+    PromptBegins,
+    PromptEnds,
+    CommandRuns,
+    /// Whether pastes are wanted in brackets (xterm's mode 2004).
+    Pastes(bool),
+}
+
+/// Finds such sequences in what a target sends, however it is cut into pieces.
+#[derive(Debug, Default)]
+struct Sequences {
+    state: SequenceState,
+    held: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SequenceState {
+    #[default]
+    Ground,
+    Escape,
+    Csi,
+    Osc,
+    /// An escape within an OSC: a backslash ends it.
+    OscEscape,
+}
+
+impl Sequences {
+    fn step(&mut self, byte: u8) -> Option<Sequence> {
+        use SequenceState::{Csi, Escape, Ground, Osc, OscEscape};
+        match (self.state, byte) {
+            (Osc, 0x07) | (OscEscape, b'\\') => {
+                self.state = Ground;
+                return self.osc();
+            }
+            (Osc, 0x1b) => self.state = OscEscape,
+            (Csi, 0x40..=0x7e) => {
+                self.state = Ground;
+                return self.csi(byte);
+            }
+            (_, 0x1b) => self.begin(Escape),
+            (Escape, b'[') => self.begin(Csi),
+            (Escape, b']') => self.begin(Osc),
+            (Csi | Osc, _) if self.held.len() < SEQUENCE_BYTES_MAX => self.held.push(byte),
+            // Longer than anything looked for: followed to its end, and forgotten.
+            (Csi | Osc, _) => {}
+            (Ground | Escape | OscEscape, _) => self.state = Ground,
+        }
+        None
+    }
+
+    fn begin(&mut self, state: SequenceState) {
+        self.state = state;
+        self.held.clear();
+    }
+
+    fn osc(&self) -> Option<Sequence> {
+        let mut parts = self.held.split(|byte| *byte == b';');
+        match (parts.next(), parts.next()) {
+            (Some(b"133"), Some(b"A")) => Some(Sequence::PromptBegins),
+            (Some(b"133"), Some(b"B")) => Some(Sequence::PromptEnds),
+            (Some(b"133"), Some(b"C")) => Some(Sequence::CommandRuns),
+            _ => None,
+        }
+    }
+
+    fn csi(&self, last: u8) -> Option<Sequence> {
+        let modes = self.held.strip_prefix(b"?")?;
+        let is_paste = modes
+            .split(|byte| *byte == b';')
+            .any(|mode| mode == b"2004");
+        match (is_paste, last) {
+            (true, b'h') => Some(Sequence::Pastes(true)),
+            (true, b'l') => Some(Sequence::Pastes(false)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn screen() -> ShellScreen {
+        ShellScreen::new(40, 10).unwrap()
+    }
+
+    fn type_in(screen: &mut ShellScreen, text: &str) -> Vec<Press> {
+        text.bytes().map(|byte| screen.press(byte)).collect()
+    }
+
+    #[test]
+    fn a_mark_says_where_the_prompt_ends_however_the_output_is_cut() {
+        let output = b"\x1b]133;A\x07user@host:~$ \x1b]133;B\x07rm -rf x";
+        for cut in 0..output.len() {
+            let mut screen = screen();
+            screen.output(&output[..cut]);
+            screen.output(&output[cut..]);
+            assert!(screen.has_marks(), "cut at {cut}");
+            let line = screen.line().unwrap();
+            assert_eq!(line.after_mark.as_deref(), Some("rm -rf x"), "cut at {cut}");
+            assert_eq!(line.text, "user@host:~$ rm -rf x");
+        }
+    }
+
+    #[test]
+    fn a_running_command_has_no_prompt() {
+        let mut screen = screen();
+        screen.output(b"\x1b]133;A\x1b\\$ \x1b]133;B\x1b\\cat\r\n\x1b]133;C\x1b\\");
+        assert_eq!(screen.line().unwrap().after_mark, None);
+    }
+
+    /// K4: completion and history happen at the target; the screen shows what came of them.
+    #[test]
+    fn what_the_target_made_of_the_keys_is_read_off_the_screen() {
+        let mut screen = screen();
+        screen.output(b"$ \x1b]133;B\x07");
+        assert_eq!(type_in(&mut screen, "rm -r /sr\t"), [Press::Edits; 10]);
+        screen.output(b"rm -r /srv/");
+        let line = screen.line().unwrap();
+        assert_eq!(line.after_mark.as_deref(), Some("rm -r /srv/"));
+        assert_eq!(line.typed, None);
+        assert!(!line.is_settled);
+    }
+
+    #[test]
+    fn a_long_command_is_read_over_its_rows() {
+        let mut screen = screen();
+        screen.output(b"$ \x1b]133;B\x07");
+        let command = format!("rm {}", "abcdefgh/".repeat(12));
+        screen.output(command.as_bytes());
+        assert_eq!(screen.line().unwrap().after_mark, Some(command));
+    }
+
+    /// K4: a password typed without echo is nobody's to see.
+    #[test]
+    fn keys_that_are_not_shown_are_not_handed_out() {
+        let mut screen = screen();
+        screen.output(b"[sudo] password for alice: ");
+        type_in(&mut screen, "rm secret");
+        let line = screen.line().unwrap();
+        assert_eq!(line.typed, None);
+        assert!(!line.is_settled);
+        screen.output(b"rm secret");
+        assert_eq!(screen.line().unwrap().typed.as_deref(), Some("rm secret"));
+    }
+
+    #[test]
+    fn an_enter_is_seen_in_all_its_spellings_and_ctrl_c_abandons() {
+        for enter in ["\r", "\n", "\u{f}", "\u{1b}OM", "\u{1b}[13u"] {
+            let mut screen = screen();
+            let presses = type_in(&mut screen, &format!("x{enter}"));
+            assert_eq!(presses.last(), Some(&Press::Enters), "{enter:?}");
+        }
+        let mut screen = screen();
+        screen.output(b"$ x");
+        type_in(&mut screen, "x");
+        assert_eq!(screen.press(3), Press::Interrupts);
+        assert!(screen.line().unwrap().is_settled);
+    }
+
+    /// K4: brackets that the target did not ask for are no paste to it.
+    #[test]
+    fn a_line_break_in_brackets_enters_unless_the_target_asked_for_them() {
+        let pasted = "\u{1b}[200~rm x\nls\u{1b}[201~";
+        let mut screen = screen();
+        assert!(type_in(&mut screen, pasted).contains(&Press::Enters));
+        let mut asking = self::screen();
+        asking.output(b"\x1b[?2004h$ ");
+        assert!(!type_in(&mut asking, pasted).contains(&Press::Enters));
+        asking.output(b"\x1b[?2004l");
+        assert!(type_in(&mut asking, pasted).contains(&Press::Enters));
+    }
+
+    /// K4: the first line of a paste is as much a command as the last.
+    #[test]
+    fn a_paste_of_several_lines_is_read_whole() {
+        let mut screen = screen();
+        screen.output(b"\x1b[?2004h$ ");
+        type_in(&mut screen, "\u{1b}[200~rm x\nls\u{1b}[201~");
+        assert!(!screen.line().unwrap().is_settled);
+        screen.output(b"rm x\r\n> ls");
+        let line = screen.line().unwrap();
+        assert_eq!(line.typed.as_deref(), Some("rm x\nls"));
+        assert!(line.is_settled && line.is_plain);
+    }
+
+    #[test]
+    fn a_program_that_has_the_whole_screen_is_left_alone() {
+        let mut screen = screen();
+        screen.output(b"$ \x1b[?1049hfile");
+        assert_eq!(screen.line(), None);
+        screen.output(b"\x1b[?1049l");
+        assert!(screen.line().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_target_or_a_person_sends_stops_it(
+            steps in prop::collection::vec(
+                (any::<bool>(), prop::collection::vec(prop_oneof![
+                    Just(0x1b_u8), Just(b']'), Just(b'['), Just(7), Just(b';'), any::<u8>()
+                ], 0..40)), 0..20)
+        ) {
+            let mut screen = screen();
+            for (is_output, bytes) in steps {
+                if is_output {
+                    screen.output(&bytes);
+                } else {
+                    for byte in bytes {
+                        screen.press(byte);
+                    }
+                }
+                let _ = screen.line();
+            }
+            prop_assert!(screen.sequences.held.len() <= SEQUENCE_BYTES_MAX);
+        }
+    }
+}
