@@ -2,13 +2,13 @@
 //! signed by the authority that targets trust. Nothing that opens a target exists before the session or
 //! outlasts its grant.
 //!
-//! INVARIANT: a certificate names exactly one principal, permits a terminal and no forwarding, and ends
-//! with the grant or earlier; checked on the bytes that are signed ([`certificate`](crate::certificate)).
+//! INVARIANT: a certificate names exactly one principal, permits no X11 and no user rc, and ends with
+//! the grant or earlier; checked on the bytes that are signed ([`certificate`](crate::certificate)).
 //!
 //! Not here: revocation lists. A certificate is valid for minutes, and its key never leaves the memory
 //! of the gateway whose session it is; revoking is waiting for its end.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -37,6 +37,14 @@ const CLOCK_SKEW: Duration = Duration::from_secs(60);
 const TTL_S_DEFAULT: u64 = 300;
 /// Bounds of the setting.
 const TTL_S: std::ops::RangeInclusive<u64> = 10..=3_600;
+
+/// What a target may let the gateway do (OpenSSH's `PROTOCOL.certkeys`). Whether its client may, is decided
+/// by policy for each channel; a target that forbids it all the same has its own settings for that.
+const EXTENSIONS: [&str; 3] = [
+    "permit-agent-forwarding",
+    "permit-port-forwarding",
+    "permit-pty",
+];
 
 /// See the module.
 #[derive(Debug)]
@@ -132,7 +140,9 @@ impl Engine for SshCa {
                 .map(|networks| ("source-address".to_owned(), networks))
                 .into_iter()
                 .collect(),
-            extensions: BTreeMap::from([("permit-pty".to_owned(), String::new())]),
+            extensions: EXTENSIONS
+                .map(|name| (name.to_owned(), String::new()))
+                .into(),
         };
         let certificate = authority
             .issue(&wanted, entropy)
