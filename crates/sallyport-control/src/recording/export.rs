@@ -1,4 +1,4 @@
-//! From frames to what a reader asked for: a cast, a transcript, or the commands, a chunk at a time.
+//! From frames to what a reader asked for: a cast, a transcript, or commands and files, a chunk at a time.
 //!
 //! INVARIANT: what is written out is taken by the caller after every chunk; nothing gathers here.
 
@@ -8,12 +8,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use sallyport_core::time::Timestamp;
+use sallyport_core::{
+    session::{OperationKind, OperationRecord},
+    time::Timestamp,
+};
 use sallyport_evidence::recording::{
     CastError, CastInput, CastVersion, CastWriter, CommandTracker, Confidence, Frame, FrameKind,
     Header, OpenedChunk, TranscriptError, TranscriptWriter, TypedCommand, escape_controls,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::view::LiveView;
 
@@ -24,7 +27,7 @@ pub(super) enum Format {
     Cast(CastVersion),
     /// Readable text.
     Transcript,
-    /// Commands, one JSON object a line.
+    /// Commands and files, one JSON object a line.
     Commands,
     /// What is shown to somebody who joined the session.
     LiveView,
@@ -160,7 +163,8 @@ impl Form {
     }
 }
 
-/// Commands as JSON lines: those that the protocol states, and those typed at a prompt.
+/// Commands and files as JSON lines: commands that the protocol states and those typed at a prompt, when
+/// they began; files when it was known what became of them.
 struct CommandLines {
     tracker: CommandTracker,
     started_at_ms: u64,
@@ -180,6 +184,11 @@ impl CommandLines {
                 &escape_controls(command),
                 "stated",
             );
+        }
+        if let FrameKind::Operation(json) = frame.kind
+            && let Ok(record) = serde_json::from_slice(json)
+        {
+            self.file(&record);
         }
         for command in self.tracker.frame(frame) {
             self.typed(&command);
@@ -201,11 +210,42 @@ impl CommandLines {
         self.line(command.at_us, command.channel, &command.text, confidence);
     }
 
+    fn file(&mut self, record: &OperationRecord) {
+        let kind = record.operation.kind;
+        let is_file = matches!(
+            kind,
+            OperationKind::FileUpload | OperationKind::FileDownload | OperationKind::FileChange
+        );
+        if !is_file {
+            return;
+        }
+        let line = json!({
+            "time": record.started_at,
+            "channel": record.channel,
+            "kind": kind.as_str(),
+            "text": escape_controls(&record.operation.detail),
+            "outcome": record.outcome,
+            "reason": record.reason,
+            "size_bytes": record.size_bytes,
+            "sha256": record.sha256,
+        });
+        self.put(&line);
+    }
+
     fn line(&mut self, at_us: u64, channel: u32, text: &str, confidence: &str) {
         let at_ms = self.started_at_ms.saturating_add(at_us / 1_000);
         let at = Timestamp::from_unix_ms(i64::try_from(at_ms).unwrap_or(i64::MAX));
-        let line =
-            json!({ "time": at, "channel": channel, "text": text, "confidence": confidence });
+        let line = json!({
+            "time": at,
+            "channel": channel,
+            "kind": "command",
+            "text": text,
+            "confidence": confidence,
+        });
+        self.put(&line);
+    }
+
+    fn put(&mut self, line: &Value) {
         // Writing to memory does not fail.
         let _ = writeln!(self.out, "{line}");
     }

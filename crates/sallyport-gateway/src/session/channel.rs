@@ -1,11 +1,17 @@
 //! One channel of a session's recording.
 //!
 //! INVARIANT: bytes that `input`, `output` and `error_output` returned `Ok` for are in the recording,
-//! in full or counted and hashed; others must not be forwarded.
+//! in full or counted and hashed; others must not be forwarded. What is only counted and hashed is so in
+//! the recording at least once a second while it passes: a recorder that fails is noticed then, and what a
+//! crash leaves says how much had passed.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use sallyport_core::time::Timestamp;
 use sallyport_evidence::recording::{Direction, FrameKind, Pty};
 use tokio::sync::mpsc;
 
@@ -13,6 +19,9 @@ use super::{Session, SessionOver, Typed};
 
 /// Bytes are recorded in pieces of this size, below a frame's limit.
 const PIECE_BYTES: usize = 256 * 1024;
+
+/// What passes without being kept is in the recording, as a note of its size and hash so far, this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// How much of a channel's bytes the recording keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +69,8 @@ struct Flow {
     omitted: u64,
     /// Over what was omitted; absent while nothing was.
     digest: Option<Context>,
+    /// When that was noted last, or began.
+    noted_at: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for Flow {
@@ -86,6 +97,22 @@ impl Flow {
         kept
     }
 
+    /// What there is to note about what was omitted so far, when it is time to.
+    fn progress(&mut self, direction: Direction, now: Timestamp) -> Option<String> {
+        let digest = self.digest.as_ref()?;
+        let noted_at = *self.noted_at.get_or_insert(now);
+        if now < noted_at.plus(PROGRESS_EVERY) {
+            return None;
+        }
+        self.noted_at = Some(now);
+        Some(format!(
+            "{} bytes of {} so far not kept, sha256 {}",
+            self.omitted,
+            name(direction),
+            hex::encode(digest.clone().finish())
+        ))
+    }
+
     fn omission(&mut self, direction: Direction) -> Option<FrameKind<'static>> {
         let digest = self.digest.take()?.finish();
         let mut sha256 = [0; 32];
@@ -97,6 +124,23 @@ impl Flow {
             bytes: self.omitted,
             sha256,
         })
+    }
+}
+
+/// As notes spell a direction.
+const fn name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Input => "input",
+        Direction::Output => "output",
+        Direction::ErrorOutput => "error output",
+    }
+}
+
+const fn content(direction: Direction, bytes: &[u8]) -> FrameKind<'_> {
+    match direction {
+        Direction::Input => FrameKind::Input(bytes),
+        Direction::Output => FrameKind::Output(bytes),
+        Direction::ErrorOutput => FrameKind::ErrorOutput(bytes),
     }
 }
 
@@ -130,7 +174,7 @@ impl ChannelRecord {
     /// # Errors
     /// [`SessionOver`]; the bytes must not be forwarded.
     pub async fn input(&self, bytes: &[u8]) -> Result<(), SessionOver> {
-        self.pass(&self.input, bytes, FrameKind::Input).await?;
+        self.pass(Direction::Input, bytes).await?;
         self.session.state.count_up(bytes.len());
         Ok(())
     }
@@ -140,7 +184,7 @@ impl ChannelRecord {
     /// # Errors
     /// [`SessionOver`]; the bytes must not be forwarded.
     pub async fn output(&self, bytes: &[u8]) -> Result<(), SessionOver> {
-        self.pass(&self.output, bytes, FrameKind::Output).await?;
+        self.pass(Direction::Output, bytes).await?;
         self.session.state.count_down(bytes.len());
         Ok(())
     }
@@ -150,8 +194,7 @@ impl ChannelRecord {
     /// # Errors
     /// [`SessionOver`]; the bytes must not be forwarded.
     pub async fn error_output(&self, bytes: &[u8]) -> Result<(), SessionOver> {
-        self.pass(&self.error_output, bytes, FrameKind::ErrorOutput)
-            .await?;
+        self.pass(Direction::ErrorOutput, bytes).await?;
         self.session.state.count_down(bytes.len());
         Ok(())
     }
@@ -182,7 +225,7 @@ impl ChannelRecord {
         let bytes = typed.bytes();
         let note = format!("typed by {}: {} bytes", typed.person, bytes.len());
         state.record(self.number, FrameKind::Note(&note)).await?;
-        self.keep(&self.input, bytes, FrameKind::Input).await?;
+        self.keep(Direction::Input, bytes).await?;
         state.count_up(bytes.len());
         Ok(true)
     }
@@ -199,47 +242,50 @@ impl ChannelRecord {
         self.session.state.record(self.number, kind).await
     }
 
-    async fn pass<'a>(
-        &self,
-        flow: &Mutex<Flow>,
-        bytes: &'a [u8],
-        kind: impl Fn(&'a [u8]) -> FrameKind<'a>,
-    ) -> Result<(), SessionOver> {
+    async fn pass(&self, direction: Direction, bytes: &[u8]) -> Result<(), SessionOver> {
         self.session.state.pass().await?;
-        self.keep(flow, bytes, kind).await
+        self.keep(direction, bytes).await
     }
 
-    async fn keep<'a>(
-        &self,
-        flow: &Mutex<Flow>,
-        bytes: &'a [u8],
-        kind: impl Fn(&'a [u8]) -> FrameKind<'a>,
-    ) -> Result<(), SessionOver> {
+    async fn keep(&self, direction: Direction, bytes: &[u8]) -> Result<(), SessionOver> {
+        let state = &self.session.state;
         let limit = match self.content {
             Content::Full => u64::MAX,
-            Content::Limited => self.session.state.content_limit_bytes(),
+            Content::Limited => state.content_limit_bytes(),
             Content::Digest => 0,
         };
-        let kept = flow
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(bytes, limit);
+        let (kept, progress) = {
+            let flow = self.flow(direction);
+            let mut flow = flow.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = flow.take(bytes, limit);
+            let has_omitted = flow.digest.is_some();
+            let note = || flow.progress(direction, state.now());
+            (kept, has_omitted.then(note).flatten())
+        };
         for piece in kept.chunks(PIECE_BYTES) {
-            self.session.state.record(self.number, kind(piece)).await?;
+            state.record(self.number, content(direction, piece)).await?;
         }
-        Ok(())
+        match progress {
+            Some(note) => state.record(self.number, FrameKind::Note(&note)).await,
+            None => Ok(()),
+        }
+    }
+
+    const fn flow(&self, direction: Direction) -> &Mutex<Flow> {
+        match direction {
+            Direction::Input => &self.input,
+            Direction::Output => &self.output,
+            Direction::ErrorOutput => &self.error_output,
+        }
     }
 }
 
 impl Drop for ChannelRecord {
     fn drop(&mut self) {
-        let flows = [
-            (&self.input, Direction::Input),
-            (&self.output, Direction::Output),
-            (&self.error_output, Direction::ErrorOutput),
-        ];
-        for (flow, direction) in flows {
-            let omission = flow
+        let directions = [Direction::Input, Direction::Output, Direction::ErrorOutput];
+        for direction in directions {
+            let omission = self
+                .flow(direction)
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .omission(direction);

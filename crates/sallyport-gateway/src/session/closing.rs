@@ -39,11 +39,17 @@ pub(crate) async fn serve(
         state: &state,
         node: &node,
     };
-    let (recording, (), ()) = tokio::join!(
-        record(&state, writer, &node),
-        carry_operations(&state, &node),
-        wait_for_release(&state, &node, &client_cut),
-    );
+    let settling = async {
+        let (recording, ()) = tokio::join!(
+            record(&state, writer, &node),
+            wait_for_release(&state, &node, &client_cut),
+        );
+        // After the last chunk no typed command can turn up, and after the protocol let go no operation
+        // can end. A recorder that failed stops before operations that run are known to be interrupted.
+        state.operations.close();
+        recording
+    };
+    let (recording, ()) = tokio::join!(settling, carry_operations(&state, &node));
     close(&state, recording, &node).await;
     drop(abandoned);
 }
@@ -101,8 +107,6 @@ async fn record(state: &SessionState, writer: Writer, node: &Node) -> RecordingE
         tracing::error!(session_id = %state.id(), failure, "the recording failed; the session ends");
         state.end_with(EndReason::RecorderFailed);
     }
-    // After the last chunk no typed command can turn up.
-    state.operations.close();
     recording
 }
 

@@ -249,6 +249,10 @@ impl SessionState {
         self.target_cut.clone()
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     pub(super) fn release(&self) {
         self.released.cancel();
     }

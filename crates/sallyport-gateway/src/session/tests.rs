@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use sallyport_api::gateway::Push;
 use sallyport_core::{
     id::RecordingId,
@@ -147,6 +148,35 @@ async fn the_bytes_of_a_transfer_are_in_the_recording_by_size_and_hash_only() {
     drop((channel, session));
     assert_eq!(harness.closed(1).await.bytes_up, 1_234);
     assert_eq!(recorded(&harness).0[1], "omitted 1234");
+}
+
+/// RE-14, RE-12: of what is not kept, size and hash so far are in the recording every second.
+#[tokio::test]
+async fn a_transfer_that_goes_on_is_noted_every_second() {
+    let harness = Harness::start();
+    let session = harness.open(1).await;
+    let opening = ChannelOpening {
+        kind: "sftp",
+        content: Content::Digest,
+        ..EXEC
+    };
+    let channel = session.open_channel(opening).await.unwrap();
+    for byte in 1..=3 {
+        channel.input(&[byte; 100]).await.unwrap();
+        harness.clock.advance(Duration::from_millis(600));
+    }
+    drop((channel, session));
+    harness.closed(1).await;
+    let hash = digest(&SHA256, &[[1; 100], [2; 100], [3; 100]].concat());
+    let hash = hex::encode(hash);
+    let (frames, _) = recorded(&harness);
+    assert_eq!(
+        frames[1..3],
+        [
+            format!("note 300 bytes of input so far not kept, sha256 {hash}"),
+            "omitted 300".to_owned()
+        ]
+    );
 }
 
 /// AC-5
@@ -471,6 +501,39 @@ async fn a_recording_that_cannot_be_written_on_ends_the_session_and_nothing_more
         (closed.bytes_down, closed.is_recording_complete),
         (8, false)
     );
+}
+
+/// AU-6, RE-12
+#[tokio::test]
+async fn an_operation_that_ran_when_the_recording_failed_is_on_record_as_interrupted() {
+    let (harness, steps) = stepped(Limits::default());
+    let session = harness.open(1).await;
+    let running = match session
+        .begin_operation(0, operation(OperationKind::FileUpload, "/srv/file"))
+        .await
+    {
+        OperationStart::Begun(running) => running,
+        other => panic!("must begin: {other:?}"),
+    };
+    let channel = session.open_channel(EXEC).await.unwrap();
+    channel.input(b"recorded").await.unwrap();
+    steps.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+    ended(&session).await;
+    // The protocol notices a while after the writer is gone.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    drop((running, channel, session));
+    harness.closed(1).await;
+    let told = harness.control.told.lock().unwrap();
+    let records: Vec<_> = told
+        .operations
+        .iter()
+        .flat_map(|batch| &batch.records)
+        .map(|record| (record.operation.kind, record.outcome))
+        .collect();
+    let expected = (OperationKind::FileUpload, OperationOutcome::Interrupted);
+    assert_eq!(records, [expected]);
 }
 
 /// RE-12

@@ -111,7 +111,7 @@ enum Form {
     AsciicastV2,
     /// Text: everything in order
     Transcript,
-    /// JSON lines: commands and files
+    /// JSON lines: commands, and files with direction, size and SHA-256
     Commands,
     /// The sealed file itself, to be verified elsewhere
     Container,
