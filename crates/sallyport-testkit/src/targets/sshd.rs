@@ -172,13 +172,14 @@ fn write_settings(directory: &Path, setup: &SshdSetup) -> Result<()> {
         None => String::new(),
     };
     let settings = format!(
-        "HostKey {}\nAuthorizedKeysFile {}\n{authority}PasswordAuthentication no\n\
+        "{}\nHostKey {}\nAuthorizedKeysFile {}\n{authority}PasswordAuthentication no\n\
          KbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nPidFile none\n\
          PermitRootLogin yes\nLogLevel VERBOSE\nAcceptEnv LANG LC_*\nPrintMotd no\n\
-         PrintLastLog no\nSubsystem sftp internal-sftp\n{}\n",
+         PrintLastLog no\nSubsystem sftp internal-sftp\n",
+        // First, because the first line of a setting counts.
+        setup.settings.join("\n"),
         path("host_key").display(),
         path("authorized_keys").display(),
-        setup.settings.join("\n"),
     );
     write_private(&path("sshd_config"), &settings)?;
     write_private(&path("log"), "")

@@ -404,14 +404,41 @@ fn given_policy_permits_when_a_stock_client_does_its_job_then_it_is_done_and_on_
     }
 }
 
+/// RE-2, RE-14: the list of what was done in an sftp session has its files, each way.
+#[test]
+fn given_an_sftp_session_when_its_commands_are_exported_then_its_files_are_listed() {
+    let world = World::new();
+    world.grant(ROOT, "1h");
+    let client = CLIENTS.iter().find(|client| client.name == "sftp").unwrap();
+    let stage = Stage::set(&world, client);
+    assert!((client.run)(&stage).status.success());
+    let id = world.newest_session()["id"].as_str().unwrap().to_owned();
+    world.ended_session(&id);
+    let export = ["recording", "export", &id, "--format", "commands"];
+    let lines = world.carol.say(&export);
+    let sha256 = sha256(&stage.local.join("up.bin"));
+    let there = stage.there.join("sftp-there.bin").display().to_string();
+    let moved: Vec<(Value, bool)> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|mut line| {
+            let is_it = line["text"] == there.as_str()
+                && line["sha256"] == sha256.as_str()
+                && line["size_bytes"] == 300_007 * 4
+                && line["outcome"] == "completed";
+            (line["kind"].take(), is_it)
+        })
+        .collect();
+    let expected = [("file_upload".into(), true), ("file_download".into(), true)];
+    assert_eq!(moved, expected, "{lines}");
+}
+
 /// GW-13, PO-3, PO-9: column two. The job fails, its person reads the reason in the client, the refused
 /// operation is on record, and the target has nothing of it.
 #[test]
 fn given_policy_refuses_when_a_stock_client_does_its_job_then_its_person_reads_why() {
     let world = World::new();
     world.grant(ROOT, "1h");
-    let bundle = world.carol.folder.join("bundle").display().to_string();
-    world.carol.say(&["policy", "init", &bundle]);
     let refusals: String = CLIENTS
         .iter()
         .map(|client| {
@@ -423,8 +450,7 @@ fn given_policy_refuses_when_a_stock_client_does_its_job_then_its_person_reads_w
             )
         })
         .collect();
-    fs::write(Path::new(&bundle).join("authorise/clients.cedar"), refusals).unwrap();
-    world.carol.say(&["policy", "apply", &bundle]);
+    world.add_policies("clients", &refusals);
     for client in CLIENTS {
         let stage = Stage::set(&world, client);
         let (_, kind) = client.refusal;
@@ -494,6 +520,11 @@ fn given_a_command_that_ends_its_output_first_when_it_ends_then_the_client_has_i
         .run(ROOT, "echo said; exec >&- 2>&-; sleep 1; exit 7");
     assert_eq!(output.status.code(), Some(7), "{}", all(&output));
     assert_eq!(said(&output.stdout), "said\n");
+}
+
+pub(crate) fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    said(&output.stdout).split(' ').next().unwrap().to_owned()
 }
 
 fn all(output: &Output) -> String {

@@ -6,7 +6,7 @@ use std::{fs, process::Command};
 use sallyport_testkit::effort;
 
 use crate::{
-    clients::venv,
+    clients::{sha256, venv},
     node::{Node, finished},
     ssh::said,
     waiting::eventually,
@@ -140,9 +140,4 @@ fn given_a_client_that_rekeys_every_mebibyte_when_it_moves_much_then_every_hash_
         .carol
         .say(&["recording", "export", id, "--format", "transcript"]);
     assert!(recorded.matches(&sent).count() >= 2, "{recorded}");
-}
-
-fn sha256(path: &std::path::Path) -> String {
-    let output = Command::new("sha256sum").arg(path).output().unwrap();
-    said(&output.stdout).split(' ').next().unwrap().to_owned()
 }

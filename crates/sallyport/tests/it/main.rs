@@ -12,6 +12,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod forwarding;
 mod ledger;
 mod node;
 mod person;
@@ -25,12 +26,14 @@ mod clients;
 mod command_line;
 mod crash;
 mod credential;
+mod editor;
 mod ending;
 mod evidence;
 mod fault_clock;
 mod fault_disk;
 mod fault_kill;
 mod fault_power_loss;
+mod fault_recorder;
 mod held;
 mod hostile_load;
 mod interop;
@@ -42,5 +45,6 @@ mod parsers;
 mod refusal;
 mod restore;
 mod revocation;
+mod second_hop;
 mod secrets_stay_inside;
 mod signal;

@@ -49,6 +49,8 @@ pub struct Setup {
     pub has_own_clock: bool,
     /// Its data lies on a disk of its own of so many mebibytes. Needs the right to mount.
     pub disk_mib: Option<u32>,
+    /// More lines of the target's `sshd_config`, before all others.
+    pub target: Vec<String>,
 }
 
 /// A node that runs until it is dropped.
@@ -321,6 +323,13 @@ impl Node {
     pub fn disturb(&self, role: Role, inject: &str) -> Disturbed {
         let out = Path::new("/dev/null");
         Disturbed(self.strace(role, &["-e", &format!("inject={inject}")], out))
+    }
+
+    /// Makes every write and sync of one file by a role fail, until the result is dropped.
+    pub fn break_file(&self, role: Role, file: &Path) -> Disturbed {
+        let fails = "inject=write,writev,pwrite64,fsync,fdatasync:error=EIO";
+        let options = ["-P", &file.display().to_string(), "-e", fails];
+        Disturbed(self.strace(role, &options, Path::new("/dev/null")))
     }
 
     /// Writes down these system calls of a role, whole, until told to stop.

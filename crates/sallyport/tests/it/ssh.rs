@@ -191,7 +191,8 @@ pub struct Live {
 }
 
 impl Live {
-    fn start(mut command: Command) -> Self {
+    /// Starts a client that is ready to be.
+    pub fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = sync_channel(100_000);

@@ -1,12 +1,12 @@
 //! A node with people and a target: Olga owns it, Bob approves, Alice may ask, Carol sees the evidence.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use sallyport_testkit::targets::sshd::{Sshd, SshdSetup};
 use serde_json::Value;
 
 use crate::{
-    node::{Node, Setup},
+    node::{Node, Setup, files_under, folder_named},
     person::Person,
     ssh::Ssh,
     waiting::{eventually, within},
@@ -37,11 +37,12 @@ impl World {
 
     /// On a node that is made otherwise.
     pub fn with(setup: Setup) -> Self {
+        let settings = setup.target.clone();
         let node = Node::with(setup);
-        Self::on(node)
+        Self::on(node, settings)
     }
 
-    fn on(node: Node) -> Self {
+    fn on(node: Node, settings: Vec<String>) -> Self {
         let code = node.first_owner_code();
         let olga = Person::enrol(&node, "olga", &code);
         let person = |name: &str, words: &[&str]| {
@@ -57,6 +58,7 @@ impl World {
         let authority = olga.say(&["ssh-authority"]);
         let sshd = Sshd::start(&SshdSetup {
             user_authority: Some(authority),
+            settings,
             ..SshdSetup::default()
         })
         .unwrap();
@@ -89,6 +91,36 @@ impl World {
             "--host-key",
             self.sshd.host_key(),
         ]);
+    }
+
+    /// Adds policies to the bundle in force, as a file of this name in its authorise set.
+    pub fn add_policies(&self, name: &str, policies: &str) {
+        let bundle = self.carol.folder.join("bundle");
+        let path = bundle.display().to_string();
+        if !bundle.exists() {
+            self.carol.say(&["policy", "init", &path]);
+        }
+        let file = bundle.join(format!("authorise/{name}.cedar"));
+        fs::write(file, policies).unwrap();
+        self.carol.say(&["policy", "apply", &path]);
+    }
+
+    /// Lets everybody forward connections: of this kind, to what is like this.
+    pub fn permit_forwarding(&self, kind: &str, like: &str) {
+        let policy = format!(
+            "@id(\"{kind}\")\npermit (principal, action == Action::\"feature.use\", resource)\nwhen {{ \
+             context.operation.kind == OperationKind::\"{kind}\" && context.operation.detail like \"{like}\" }};\n"
+        );
+        self.add_policies(kind, &policy);
+    }
+
+    /// The file that a session is recorded in.
+    pub fn recording_file(&self, session_id: &str) -> PathBuf {
+        let recording = self.carol.json(&["recording", "show", session_id]);
+        let name = format!("{}.spr", recording["id"].as_str().unwrap());
+        let files = files_under(&folder_named(&self.node.data(), "recordings"));
+        let is_it = |path: &PathBuf| path.file_name().is_some_and(|found| found == name.as_str());
+        files.into_iter().find(is_it).unwrap()
     }
 
     /// Alice's stock client.
