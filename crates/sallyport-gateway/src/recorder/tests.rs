@@ -1,9 +1,16 @@
 //! What is in a recording after an end, a failure and a kill.
 
-use std::{collections::BTreeSet, io::Cursor};
+use std::{
+    collections::BTreeSet,
+    io::Cursor,
+    sync::{
+        atomic::AtomicUsize,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+};
 
 use sallyport_evidence::recording::{Completeness, ContainerReader, Direction, FrameKind, Opener};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 
 use super::*;
 use crate::{
@@ -18,12 +25,12 @@ const STALL: Duration = Duration::from_secs(10);
 struct Memory(Arc<Mutex<Vec<u8>>>);
 
 impl RecordingFile for Memory {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -34,16 +41,19 @@ impl RecordingStore for Memory {
     }
 }
 
-fn start(memory: &Memory) -> (Recorder, Writer) {
-    let start = RecordingStart {
+fn recording_start() -> RecordingStart {
+    RecordingStart {
         recording_id: recording_id(1),
         session_id: session_id(1),
         started_at_ms: 0,
         key: RecordingKey::new(RECORDING_KEY),
         wrapped_key: "wrapped".to_owned(),
         rules: Arc::new(RuleSet::compile(&BTreeSet::new()).unwrap()),
-    };
-    begin(memory, start, STALL).unwrap()
+    }
+}
+
+fn start(memory: &Memory) -> (Recorder, Writer) {
+    begin(memory, recording_start(), STALL).unwrap()
 }
 
 fn run(
@@ -193,39 +203,36 @@ fn a_frame_that_breaks_its_limits_is_not_taken() {
 }
 
 /// A disk that is full after the header.
-struct FullAfterHeader(bool);
+struct FullAfterHeader(AtomicBool);
 
 impl RecordingFile for FullAfterHeader {
-    fn append(&mut self, _bytes: &[u8]) -> io::Result<()> {
-        if std::mem::replace(&mut self.0, true) {
+    fn append(&self, _bytes: &[u8]) -> io::Result<()> {
+        if self.0.swap(true, Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         Ok(())
     }
 }
 
 impl RecordingStore for FullAfterHeader {
     fn create(&self, _recording_id: &RecordingId) -> Result<Box<dyn RecordingFile>, RecorderError> {
-        Ok(Box::new(Self(false)))
+        Ok(Box::new(Self(AtomicBool::new(false))))
     }
 }
 
 /// RE-12
 #[tokio::test]
 async fn after_a_failure_nothing_is_taken_and_the_end_says_what_failed() {
-    let start = RecordingStart {
-        recording_id: recording_id(1),
-        session_id: session_id(1),
-        started_at_ms: 0,
-        key: RecordingKey::new(RECORDING_KEY),
-        wrapped_key: "wrapped".to_owned(),
-        rules: Arc::new(RuleSet::compile(&BTreeSet::new()).unwrap()),
-    };
-    let (recorder, writer) = begin(&FullAfterHeader(false), start, STALL).unwrap();
+    let (recorder, writer) = begin(
+        &FullAfterHeader(AtomicBool::new(false)),
+        recording_start(),
+        STALL,
+    )
+    .unwrap();
     let (running, _chunks) = run(writer);
     recorder.record(&output(b"lost")).unwrap();
     let end = running.await.unwrap().unwrap();
@@ -279,13 +286,122 @@ async fn given_much_passes_at_once_then_all_of_it_becomes_durable_though_chunks_
     assert_eq!(end.anchor.unwrap().chunks, 9);
 }
 
+/// A disk whose syncs, after the header's, each wait for a test's word.
+#[derive(Clone)]
+struct SlowDisk {
+    memory: Memory,
+    appends: Arc<AtomicUsize>,
+    is_header_synced: Arc<AtomicBool>,
+    word: Arc<Mutex<Receiver<io::Result<()>>>>,
+}
+
+impl SlowDisk {
+    fn new() -> (Self, SyncSender<io::Result<()>>) {
+        let (say, word) = sync_channel(10);
+        let disk = Self {
+            memory: Memory::default(),
+            appends: Arc::default(),
+            is_header_synced: Arc::default(),
+            word: Arc::new(Mutex::new(word)),
+        };
+        (disk, say)
+    }
+}
+
+impl RecordingFile for SlowDisk {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
+        self.memory.append(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if !self.is_header_synced.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        // A test that has gone lets everything pass.
+        self.word.lock().unwrap().recv().unwrap_or(Ok(()))
+    }
+}
+
+impl RecordingStore for SlowDisk {
+    fn create(&self, _recording_id: &RecordingId) -> Result<Box<dyn RecordingFile>, RecorderError> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+/// Records chunks until the recorder has no room and the writer takes none; returns how many.
+async fn record_until_held_back(recorder: &Recorder) -> usize {
+    let piece = vec![7_u8; CHUNK_BYTES];
+    let mut recorded = 0;
+    while timeout(Duration::from_secs(2), recorder.room())
+        .await
+        .is_ok()
+    {
+        recorder.record(&output(&piece)).unwrap();
+        recorded += 1;
+        tokio::task::yield_now().await;
+    }
+    recorded
+}
+
+/// RE-12, R6: a slow disk does not stop what passes at once, and holds it back in the end.
 #[tokio::test]
-async fn a_sync_is_due_when_enough_was_appended_and_never_when_nothing_was() {
-    let mut unsynced = Unsynced::default();
-    unsynced.appended(0);
-    assert!(!unsynced.is_any() && !unsynced.is_due());
-    unsynced.appended(SYNC_BYTES - 1);
-    assert!(unsynced.is_any());
-    unsynced.appended(1);
-    assert!(unsynced.is_due());
+async fn given_a_sync_under_way_then_a_bounded_amount_is_appended_meanwhile_and_none_counts_as_durable()
+ {
+    let (disk, say) = SlowDisk::new();
+    let (recorder, writer) = begin(&disk, recording_start(), Duration::from_secs(60)).unwrap();
+    let (running, mut durable) = run(writer);
+    let recorded = record_until_held_back(&recorder).await * CHUNK_BYTES;
+    assert!(durable.try_recv().is_err(), "durable before a sync ended");
+    assert!(recorded > writer::SYNC_BYTES * 2, "{recorded}");
+    let bound = writer::UNSYNCED_BYTES_MAX + 2 * BUFFER_BYTES_MAX;
+    assert!(recorded <= bound, "{recorded}");
+
+    // The first sync covers what was appended before it began, not all.
+    let appended = disk.appends.load(Ordering::SeqCst) as u64 - 1;
+    say.send(Ok(())).unwrap();
+    let first = durable.recv().await.unwrap();
+    assert!(first < appended, "{first} of {appended}");
+    drop(say);
+    recorder.close();
+    let end = running.await.unwrap().unwrap();
+    assert!(end.failure.is_none(), "{:?}", end.failure);
+    assert_eq!(
+        read(&disk.memory).0.len(),
+        recorded,
+        "something that passed is missing"
+    );
+}
+
+/// RE-12, R6
+#[tokio::test]
+async fn given_a_sync_that_fails_while_more_is_appended_then_the_recording_ends() {
+    let (disk, say) = SlowDisk::new();
+    let (recorder, writer) = begin(&disk, recording_start(), Duration::from_secs(60)).unwrap();
+    let (running, _durable) = run(writer);
+    record_until_held_back(&recorder).await;
+    say.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
+    let end = running.await.unwrap().unwrap();
+    assert!(
+        matches!(end.failure, Some(RecorderError::Io { .. })),
+        "{:?}",
+        end.failure
+    );
+    assert!(end.anchor.is_none());
+    assert_eq!(recorder.record(&output(b"late")), Err(RecordingClosed));
+}
+
+/// RE-12, R6
+#[tokio::test]
+async fn given_a_sync_that_never_ends_then_the_recording_ends_in_its_time() {
+    let (disk, _say) = SlowDisk::new();
+    let (recorder, writer) = begin(&disk, recording_start(), Duration::from_secs(1)).unwrap();
+    let (running, _durable) = run(writer);
+    recorder.record(&output(b"kept waiting")).unwrap();
+    let end = running.await.unwrap().unwrap();
+    assert!(
+        matches!(end.failure, Some(RecorderError::Stalled { timeout_s: 1 })),
+        "{:?}",
+        end.failure
+    );
 }

@@ -237,12 +237,17 @@ fn given_a_side_that_does_not_read_then_a_session_costs_at_most_five_mebibytes()
         // About a second.
         (quiet > 40).then_some(())
     });
-    let grown = resident_bytes(pid).saturating_sub(before) / SESSIONS;
+    // What moving so much left behind is given back a second or two later.
+    let mut grown = 0;
+    within(PATIENCE, "a held session costs at most 5 MiB", || {
+        grown = resident_bytes(pid).saturating_sub(before) / SESSIONS;
+        (grown <= 5 * 1024 * 1024).then_some(())
+    });
+    eprintln!("{grown} bytes for each session");
     for client in &mut clients {
         client.kill().unwrap();
         client.wait().unwrap();
     }
-    assert!(grown <= 5 * 1024 * 1024, "{grown} bytes for each session");
 }
 
 /// R22: one source may have 64 connections that have proven nothing; others are not its business.
