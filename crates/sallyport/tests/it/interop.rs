@@ -1,15 +1,11 @@
-//! Programs of others that judge what ours speaks and writes: `ssh-audit`, `asciinema`, and a client that
-//! changes keys all the time.
+//! Programs of others that judge what ours speaks and writes: `ssh-audit` and `asciinema`.
 
-use std::{fs, process::Command};
-
-use sallyport_testkit::effort;
+use std::process::Command;
 
 use crate::{
-    clients::{sha256, venv},
+    clients::venv,
     node::{Node, finished},
     ssh::said,
-    waiting::eventually,
     world::{ROOT, World},
 };
 
@@ -88,56 +84,4 @@ fn given_an_exported_session_when_asciinema_plays_it_then_it_shows_what_the_pers
         "{}",
         said(&played.stdout)
     );
-}
-
-/// How much is moved at effort 1. The rekey limit is 1 MiB, so keys change some sixty times each way.
-const MIB: usize = 64;
-
-/// GW-1, RE-14: keys change in the middle of a transfer, again and again, and what arrives,
-/// what was recorded and what was sent have one hash.
-#[test]
-fn given_a_client_that_rekeys_every_mebibyte_when_it_moves_much_then_every_hash_is_the_same() {
-    let world = World::new();
-    world.grant(ROOT, "1h");
-    let mib = effort::rounds(MIB);
-    let up = world.alice.folder.join("up.bin");
-    let status = Command::new("dd")
-        .args(["if=/dev/urandom", "bs=1M", "status=none"])
-        .arg(format!("count={mib}"))
-        .arg(format!("of={}", up.display()))
-        .status()
-        .unwrap();
-    assert!(status.success());
-    let there = world.sshd.directory().join("there.bin");
-    let batch = world.alice.folder.join("batch");
-    let text = format!("put up.bin {0}\nget {0} back.bin\n", there.display());
-    fs::write(batch, text).unwrap();
-    let mut sftp = world.ssh().client("sftp");
-    sftp.args(["-v", "-o", "RekeyLimit=1M", "-b", "batch"]);
-    sftp.arg(format!("{ROOT}@127.0.0.1"));
-    let output = finished(sftp.spawn().unwrap());
-    let complaint = said(&output.stderr);
-    assert!(output.status.success(), "{complaint}");
-
-    let rekeys = complaint.matches("SSH2_MSG_NEWKEYS received").count();
-    assert!(rekeys >= mib, "keys changed {rekeys} times only");
-    let session = world.newest_session();
-    let id = session["id"].as_str().unwrap();
-    world.ended_session(id);
-    let sent = sha256(&up);
-    assert_eq!(sha256(&there), sent);
-    assert_eq!(sha256(&world.alice.folder.join("back.bin")), sent);
-    for kind in ["file_upload", "file_download"] {
-        let moved = world.operation(id, kind);
-        assert_eq!(moved["sha256"], sent.as_str(), "{moved}");
-        assert_eq!(moved["size_bytes"], mib * 1024 * 1024, "{moved}");
-    }
-    eventually("the recording holds what was moved", || {
-        let verified = world.carol.attempt(&["recording", "verify", id]);
-        (verified.code == 0).then_some(())
-    });
-    let recorded = world
-        .carol
-        .say(&["recording", "export", id, "--format", "transcript"]);
-    assert!(recorded.matches(&sent).count() >= 2, "{recorded}");
 }

@@ -39,6 +39,7 @@ mod hostile_load;
 mod interop;
 mod jump;
 mod listing;
+mod long_transfer;
 mod main_job;
 mod oversight;
 mod parsers;

@@ -5,9 +5,11 @@
 
 use std::{
     fs,
-    io::Write as _,
-    path::PathBuf,
-    process::{Child, ChildStdin, Stdio},
+    io::{self, Write as _},
+    net::TcpListener,
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +20,7 @@ use std::{
 use sallyport_testkit::effort::rounds;
 
 use crate::{
+    forwarding::{free_port, through_socks},
     waiting::{eventually, within},
     world::World,
 };
@@ -29,22 +32,112 @@ enum Kind {
     ExecOnTerminal,
     Shell,
     Sftp,
+    /// `ssh -L`
+    Local,
+    /// `ssh -D`
+    Dynamic,
+    /// `ssh -L` to a Unix socket of the target.
+    LocalSocket,
+    /// `ssh -R` from a Unix socket of the target.
+    RemoteSocket,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Exec, Self::ExecOnTerminal, Self::Shell, Self::Sftp];
+    const ALL: [Self; 8] = [
+        Self::Exec,
+        Self::ExecOnTerminal,
+        Self::Shell,
+        Self::Sftp,
+        Self::Local,
+        Self::Dynamic,
+        Self::LocalSocket,
+        Self::RemoteSocket,
+    ];
 }
+
+/// What somebody types into: a program's input, or a connection that it forwards.
+type Typed = Box<dyn io::Write + Send>;
+type Keyboard = Arc<Mutex<Option<Typed>>>;
 
 /// A session that writes.
 struct Writing {
     kind: Kind,
     client: Child,
-    keyboard: Arc<Mutex<Option<ChildStdin>>>,
+    keyboard: Keyboard,
     file: PathBuf,
 }
 
 impl Writing {
     fn start(world: &World, on: &str, kind: Kind, number: usize) -> Self {
+        match kind {
+            Kind::Local | Kind::Dynamic | Kind::LocalSocket | Kind::RemoteSocket => {
+                Self::forward(world, on, kind, number)
+            }
+            _ => Self::run(world, on, kind, number),
+        }
+    }
+
+    /// A client that has nothing but a forwarded connection, which ends in a file at the target.
+    fn forward(world: &World, on: &str, kind: Kind, number: usize) -> Self {
+        let file = world.sshd.directory().join(format!("forwarded-{number}"));
+        let there = world.sshd.directory().join(format!("{number}.sock"));
+        let near = world.alice.folder.join(format!("{number}.sock"));
+        let (there_at, near_at) = (there.display(), near.display());
+        let keyboard = Keyboard::default();
+        let port = free_port();
+        let mut far_port = 0;
+        let words = match kind {
+            Kind::Local | Kind::Dynamic => {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                far_port = listener.local_addr().unwrap().port();
+                let file = file.clone();
+                std::thread::spawn(move || write_down(listener.accept().unwrap().0, &file));
+                match kind {
+                    Kind::Local => ["-L".to_owned(), format!("{near_at}:127.0.0.1:{far_port}")],
+                    _ => ["-D".to_owned(), port.to_string()],
+                }
+            }
+            Kind::LocalSocket => {
+                let listener = UnixListener::bind(&there).unwrap();
+                let file = file.clone();
+                std::thread::spawn(move || write_down(listener.accept().unwrap().0, &file));
+                ["-L".to_owned(), format!("{near_at}:{there_at}")]
+            }
+            _ => {
+                let listener = UnixListener::bind(&near).unwrap();
+                let typed = Arc::clone(&keyboard);
+                std::thread::spawn(move || {
+                    let stream = listener.accept().unwrap().0;
+                    *typed.lock().unwrap() = Some(Box::new(stream));
+                });
+                ["-R".to_owned(), format!("{there_at}:{near_at}")]
+            }
+        };
+        let mut ssh = world.ssh().client("ssh");
+        ssh.arg("-N").args(words).args(["-l", on, "127.0.0.1"]);
+        let client = ssh.stderr(Stdio::null()).spawn().unwrap();
+        if let Kind::RemoteSocket = kind {
+            let stream = eventually("the target listens", || UnixStream::connect(&there).ok());
+            let file = file.clone();
+            std::thread::spawn(move || write_down(stream, &file));
+        } else {
+            let stream = eventually("ssh takes connections", || -> Option<Typed> {
+                Some(match kind {
+                    Kind::Dynamic => Box::new(through_socks(port, far_port).ok()?),
+                    _ => Box::new(UnixStream::connect(&near).ok()?),
+                })
+            });
+            *keyboard.lock().unwrap() = Some(stream);
+        }
+        Self {
+            kind,
+            client,
+            keyboard,
+            file,
+        }
+    }
+
+    fn run(world: &World, on: &str, kind: Kind, number: usize) -> Self {
         let name = format!("{}-{number}", on.replace('@', "-at-"));
         let file = world.sshd.directory().join(&name);
         let path = file.display();
@@ -87,7 +180,7 @@ impl Writing {
         Self {
             kind,
             client,
-            keyboard: Arc::new(Mutex::new(Some(keyboard))),
+            keyboard: Arc::new(Mutex::new(Some(Box::new(keyboard)))),
             file,
         }
     }
@@ -105,6 +198,16 @@ impl Drop for Writing {
     fn drop(&mut self) {
         let _ = self.client.kill();
         let _ = self.client.wait();
+    }
+}
+
+/// What a program at the target does with what it gets, at once.
+fn write_down(mut from: impl io::Read, file: &Path) {
+    let mut file = fs::File::create(file).unwrap();
+    let mut bytes = [0; 4_096];
+    // Cut: closed or reset.
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        file.write_all(&bytes[..count]).unwrap();
     }
 }
 
@@ -210,14 +313,18 @@ fn now() -> SystemTime {
 #[test]
 fn given_live_sessions_of_every_kind_when_access_ends_then_targets_get_nothing_more() {
     let world = World::new();
-    let count = rounds(2);
+    let count = rounds(1);
+    world.permit_forwarding("forward_local", "127.0.0.1:*");
+    for kind in ["forward_local_socket", "forward_remote_socket"] {
+        world.permit_forwarding(kind, "/tmp/*");
+    }
     let mut figures: Vec<(&str, Vec<Duration>)> = Vec::new();
 
-    // By time, while the others are tried: the shortest grant there is.
+    // By time, while the others are tried: a grant that is just long enough to begin under.
     world.add_target("web-2", "medium");
     let words = ["account", "create", "root@web-2", "--engine", "ssh_ca"];
     world.olga.say(&words);
-    let grant = world.grant("root@web-2", "30s");
+    let grant = world.grant("root@web-2", "45s");
     let shown = world.carol.json(&["grant", "show", &grant]);
     let until = shown["until"].as_str().unwrap().to_owned();
     let expiring = Crowd::start(&world, "root@web-2", 1);

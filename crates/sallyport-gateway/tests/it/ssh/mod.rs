@@ -2,6 +2,7 @@
 
 mod denial;
 mod end;
+mod every_request;
 mod feature;
 mod held;
 mod hostile_target;

@@ -25,10 +25,10 @@ use sallyport_evidence::recording::{
     ContainerReader, Direction, FrameKind, NOT_ECHOED, Opener, RecordingKey,
 };
 use sallyport_testkit::effort::rounds;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 
-use super::world::{RawClient, World, output, text, walk, within};
-use crate::control::{PATIENCE, Rules, SystemEntropy, spawn};
+use super::world::{AnyHost, RawClient, World, output, text, walk, within};
+use crate::control::{PATIENCE, PERMIT_ALL, Rules, SystemEntropy, spawn};
 
 /// Numbers that look random and are the same for the same seed (xorshift).
 #[derive(Clone, Debug)]
@@ -85,9 +85,18 @@ const MARK_BYTES: usize = 8;
 type Kept = Arc<Mutex<BTreeMap<Vec<u8>, Streams>>>;
 
 /// A target that answers the end of the input with bytes of its own, and keeps a copy of everything.
+/// Where it is asked to listen, somebody connects at once.
 struct TeeTarget {
     kept: Kept,
-    channels: BTreeMap<ChannelId, Vec<u8>>,
+    /// Those that a client opened; others are the target's own, and become known by their first bytes.
+    channels: BTreeMap<ChannelId, OpenAtTarget>,
+}
+
+/// A channel whose input has not ended.
+struct OpenAtTarget {
+    input: Vec<u8>,
+    /// A forwarded connection: it has no error output and no process.
+    is_connection: bool,
 }
 
 impl TeeTarget {
@@ -129,6 +138,14 @@ impl TeeTarget {
         });
         kept
     }
+
+    fn opened(&mut self, channel: ChannelId, is_connection: bool) -> &mut OpenAtTarget {
+        let open = OpenAtTarget {
+            input: Vec::new(),
+            is_connection,
+        };
+        self.channels.entry(channel).or_insert(open)
+    }
 }
 
 impl server::Handler for TeeTarget {
@@ -144,9 +161,63 @@ impl server::Handler for TeeTarget {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.channels.insert(channel.id(), Vec::new());
+        self.opened(channel.id(), false);
         reply.accept().await;
         Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        _host_to_connect: &str,
+        _port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.opened(channel.id(), true);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        _socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.opened(channel.id(), true);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, russh::Error> {
+        let (handle, address, port) = (session.handle(), address.to_owned(), *port);
+        spawn(async move {
+            let opening = handle.channel_open_forwarded_tcpip(address, port, "10.0.0.9", 9);
+            opening.await.unwrap();
+        });
+        Ok(true)
+    }
+
+    async fn streamlocal_forward(
+        &mut self,
+        socket_path: &str,
+        session: &mut Session,
+    ) -> Result<bool, russh::Error> {
+        let (handle, path) = (session.handle(), socket_path.to_owned());
+        spawn(async move {
+            let opening = handle.channel_open_forwarded_streamlocal(path);
+            opening.await.unwrap();
+        });
+        Ok(true)
     }
 
     async fn pty_request(
@@ -186,7 +257,7 @@ impl server::Handler for TeeTarget {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.channels.get_mut(&channel).unwrap().extend(data);
+        self.opened(channel, true).input.extend(data);
         Ok(())
     }
 
@@ -195,7 +266,11 @@ impl server::Handler for TeeTarget {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let input = self.channels.remove(&channel).unwrap();
+        let open = self.channels.remove(&channel).unwrap();
+        let OpenAtTarget {
+            input,
+            is_connection,
+        } = open;
         let mark = input[..MARK_BYTES].to_vec();
         let mut random = Seeded(u64::from_be_bytes(mark.clone().try_into().unwrap()) ^ 1);
         let mut streams = Streams {
@@ -208,7 +283,7 @@ impl server::Handler for TeeTarget {
         spawn(async move {
             let mut send = vec![(false, mark.clone())];
             for piece in random.pieces() {
-                send.push((random.below(3) == 0, piece));
+                send.push((random.below(3) == 0 && !is_connection, piece));
             }
             for (is_error, piece) in send {
                 let bytes = Bytes::from(piece.clone());
@@ -223,7 +298,9 @@ impl server::Handler for TeeTarget {
                 }
             }
             kept.lock().unwrap().insert(mark, streams);
-            handle.exit_status_request(channel, 0).await.unwrap();
+            if !is_connection {
+                handle.exit_status_request(channel, 0).await.unwrap();
+            }
             handle.eof(channel).await.unwrap();
             handle.close(channel).await.unwrap();
         });
@@ -231,27 +308,89 @@ impl server::Handler for TeeTarget {
     }
 }
 
-/// One channel of a client's, of a kind that chance chooses; returns what it sent and got.
-async fn converse(mut channel: Channel<russh::client::Msg>, seed: u64) -> Streams {
+/// What carries a channel's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// A shell or a command, with or without a terminal, as chance has it.
+    Session,
+    /// `direct-tcpip`
+    Connection,
+    /// `direct-streamlocal@openssh.com`
+    Socket,
+    /// `forwarded-tcpip`
+    Listening,
+    /// `forwarded-streamlocal@openssh.com`
+    ListeningSocket,
+}
+
+impl Way {
+    /// In turn; half of them are sessions.
+    const ALL: [Self; 8] = [
+        Self::Session,
+        Self::Connection,
+        Self::Session,
+        Self::Socket,
+        Self::Session,
+        Self::Listening,
+        Self::Session,
+        Self::ListeningSocket,
+    ];
+
+    /// A channel of this kind, ready for bytes. What comes from the target comes over `forwarded`.
+    async fn open(
+        self,
+        client: &RawClient,
+        forwarded: &mut mpsc::Receiver<Channel<russh::client::Msg>>,
+        seed: u64,
+    ) -> Channel<russh::client::Msg> {
+        let handle = &client.handle;
+        let mut random = Seeded(seed);
+        match self {
+            Self::Session => {
+                let channel = handle.channel_open_session().await.unwrap();
+                if random.below(2) == 0 {
+                    let asked = channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]);
+                    asked.await.unwrap();
+                }
+                if random.below(2) == 0 {
+                    channel.request_shell(true).await.unwrap();
+                } else {
+                    channel.exec(true, "tee").await.unwrap();
+                }
+                channel
+            }
+            Self::Connection => {
+                let opening = handle.channel_open_direct_tcpip("10.0.0.1", 80, "127.0.0.1", 9);
+                opening.await.unwrap()
+            }
+            Self::Socket => {
+                let opening = handle.channel_open_direct_streamlocal("/run/app.sock");
+                opening.await.unwrap()
+            }
+            Self::Listening => {
+                let port = 1_024 + u32::try_from(random.below(60_000)).unwrap();
+                handle.tcpip_forward("localhost", port).await.unwrap();
+                forwarded.recv().await.unwrap()
+            }
+            Self::ListeningSocket => {
+                let path = format!("/run/{seed}.sock");
+                handle.streamlocal_forward(path).await.unwrap();
+                forwarded.recv().await.unwrap()
+            }
+        }
+    }
+}
+
+/// One channel of a client's; returns what it sent and got.
+async fn converse(mut channel: Channel<russh::client::Msg>, way: Way, seed: u64) -> Streams {
     let mut random = Seeded(seed);
-    if random.below(2) == 0 {
-        channel
-            .request_pty(true, "xterm", 80, 24, 0, 0, &[])
-            .await
-            .unwrap();
-    }
-    if random.below(2) == 0 {
-        channel.request_shell(true).await.unwrap();
-    } else {
-        channel.exec(true, "tee").await.unwrap();
-    }
     let mut seen = Streams::default();
     let mut pieces = vec![seed.to_be_bytes().to_vec()];
     pieces.extend(random.pieces());
     for piece in pieces {
         seen.input.extend(&piece);
         channel.data_bytes(Bytes::from(piece)).await.unwrap();
-        if random.below(8) == 0 {
+        if way == Way::Session && random.below(8) == 0 {
             channel.window_change(100, 30, 0, 0).await.unwrap();
         }
     }
@@ -326,23 +465,36 @@ fn recorded(world: &World) -> BTreeMap<Vec<u8>, InRecording> {
 }
 
 /// R23, K1: sessions with one to three channels at once, shells and commands, with and without a
-/// terminal, any bytes in pieces of any size. 40 sessions at effort 1, 1,000 at effort 25.
+/// terminal, connections and sockets forwarded from either side, any bytes in pieces of any size. 40
+/// sessions at effort 1, 1,000 at effort 25.
 #[tokio::test(flavor = "multi_thread")]
 async fn given_random_sessions_then_the_recording_is_what_the_target_got_and_said() {
     let entropy: &dyn Entropy = &SystemEntropy;
     let seed = u64::from_be_bytes(entropy.draw::<8>()) | 1;
     let mut random = Seeded(seed);
-    let world = World::new().await;
+    let world = World::with(|rules| {
+        let features =
+            r#"@id("it") permit (principal, action == Action::"feature.use", resource);"#;
+        rules.bundle = format!("{PERMIT_ALL} {features}");
+    })
+    .await;
     let kept = TeeTarget::serve(&world).await;
     let sessions = rounds(40);
     let mut clients_saw = BTreeMap::new();
+    let mut ways = Way::ALL.into_iter().cycle();
     for _ in 0..sessions {
-        let client = RawClient::signed_in(&world).await;
+        let (sender, mut forwarded) = mpsc::channel(1);
+        let host = AnyHost {
+            forwarded: Some(sender),
+        };
+        let client = RawClient::signed_in_as(&world, host).await;
         let mut conversations = Vec::new();
         for _ in 0..=random.below(3) {
-            let channel = client.handle.channel_open_session().await.unwrap();
             let mark = random.next();
-            conversations.push(async move { (mark, converse(channel, mark).await) });
+            let way = ways.next().unwrap();
+            let opening = way.open(&client, &mut forwarded, mark);
+            let channel = within(PATIENCE, opening).await;
+            conversations.push(async move { (mark, converse(channel, way, mark).await) });
         }
         let seen = futures_util::future::join_all(conversations);
         let seen = within(PATIENCE, seen).await;

@@ -17,7 +17,7 @@ use std::{
 };
 
 use russh::{
-    Preferred,
+    Channel, Preferred,
     client::{self, AuthResult},
     kex,
     keys::{Algorithm, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate, key::safe_rng},
@@ -27,7 +27,10 @@ use sallyport_evidence::recording::{ContainerReader, FrameKind, Opener, Recordin
 use sallyport_gateway::{Gateway, config::GatewayConfig};
 use sallyport_testkit::targets::sshd::{SshKeyPair, Sshd, SshdSetup, make_key_pair};
 use tempfile::TempDir;
-use tokio::{process::Command, sync::oneshot};
+use tokio::{
+    process::Command,
+    sync::{mpsc, oneshot},
+};
 
 use crate::control::{Control, PATIENCE, PERMIT_ALL, Rules, SystemClock, SystemEntropy, spawn};
 
@@ -250,8 +253,21 @@ pub(crate) struct RawClient {
     pub(crate) handle: client::Handle<AnyHost>,
 }
 
-/// Takes any host key: who the gateway is is not the question of a test that uses this.
-pub(crate) struct AnyHost;
+/// Takes any host key: who the gateway is is not the question of a test that uses this. Hands on the
+/// channels that the gateway opens.
+#[derive(Default)]
+pub(crate) struct AnyHost {
+    pub(crate) forwarded: Option<mpsc::Sender<Channel<client::Msg>>>,
+}
+
+impl AnyHost {
+    async fn hand_on(&self, channel: Channel<client::Msg>, reply: client::ChannelOpenHandle) {
+        if let Some(forwarded) = &self.forwarded {
+            reply.accept().await;
+            forwarded.send(channel).await.unwrap();
+        }
+    }
+}
 
 impl client::Handler for AnyHost {
     type Error = russh::Error;
@@ -262,10 +278,39 @@ impl client::Handler for AnyHost {
     ) -> Result<bool, russh::Error> {
         Ok(true)
     }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<client::Msg>,
+        _connected_address: &str,
+        _connected_port: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        self.hand_on(channel, reply).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        channel: Channel<client::Msg>,
+        _socket_path: &str,
+        reply: client::ChannelOpenHandle,
+        _session: &mut client::Session,
+    ) -> Result<(), russh::Error> {
+        self.hand_on(channel, reply).await;
+        Ok(())
+    }
 }
 
 impl RawClient {
     pub(crate) async fn connect(gateway: SocketAddr) -> Self {
+        Self::connect_as(gateway, AnyHost::default()).await
+    }
+
+    async fn connect_as(gateway: SocketAddr, host: AnyHost) -> Self {
         // One exchange of keys by elliptic curves costs an unoptimised build a tenth of a hybrid one.
         let preferred = Preferred {
             kex: Cow::Borrowed(&[kex::CURVE25519]),
@@ -275,7 +320,7 @@ impl RawClient {
             preferred,
             ..client::Config::default()
         };
-        let handle = client::connect(Arc::new(config), gateway, AnyHost)
+        let handle = client::connect(Arc::new(config), gateway, host)
             .await
             .unwrap();
         Self { handle }
@@ -283,7 +328,11 @@ impl RawClient {
 
     /// Alice, on a session.
     pub(crate) async fn signed_in(world: &World) -> Self {
-        let mut client = Self::connect(world.gateway).await;
+        Self::signed_in_as(world, AnyHost::default()).await
+    }
+
+    pub(crate) async fn signed_in_as(world: &World, host: AnyHost) -> Self {
+        let mut client = Self::connect_as(world.gateway, host).await;
         let key = PrivateKey::from_openssh(&world.person.private_key).unwrap();
         let result = client.offer("root@web-1", key).await;
         assert!(result.success(), "{result:?}");
