@@ -7,7 +7,9 @@
 
 mod command;
 
-pub use command::{COMMAND_PATTERN_BYTES_MAX, CommandRule, ParsePatternError, Pattern};
+pub use command::{
+    COMMAND_PATTERN_BYTES_MAX, CommandRule, ParsePatternError, Pattern, opens_shell,
+};
 
 use std::{collections::BTreeSet, fmt};
 

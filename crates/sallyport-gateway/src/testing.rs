@@ -158,6 +158,7 @@ impl WordPolicies {
             from: None,
             within_s: 600,
             allows_unknown_prompt: self.has("any-prompt"),
+            allows_full_screen: false,
             patterns,
         }))
     }

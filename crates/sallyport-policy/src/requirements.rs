@@ -81,7 +81,7 @@ const REGISTRY: [Annotation; 14] = [
     },
     Annotation {
         key: "command_approval",
-        form: "votes, options and patterns: \"1 from sre, within=10m: rm * | shutdown*\"; options are within= (10s to 1h) and unknown_prompt=refuse or =allow",
+        form: "votes, options and patterns: \"1 from sre, within=10m: rm * | shutdown*\"; options are within= (10s to 1h), unknown_prompt= and full_screen=, each refuse or allow",
         parse: parse_command_approval,
     },
     Annotation {
@@ -289,7 +289,8 @@ fn parse_command_approval(argument: &str) -> Option<Parsed> {
     let (head, patterns) = argument.split_once(": ")?;
     let mut head = head.split(", ");
     let (count, from) = parse_votes(head.next()?)?;
-    let (mut within_s, mut allows_unknown_prompt) = (None, None);
+    let mut within_s = None;
+    let (mut allows_unknown_prompt, mut allows_full_screen) = (None, None);
     for option in head {
         if let Some(time) = option.strip_prefix("within=") {
             // Less than ten seconds, nobody could answer.
@@ -299,12 +300,18 @@ fn parse_command_approval(argument: &str) -> Option<Parsed> {
                 return None;
             }
         } else {
-            let is_allowed = match option.strip_prefix("unknown_prompt=")? {
+            let (name, word) = option.split_once('=')?;
+            let allows = match name {
+                "unknown_prompt" => &mut allows_unknown_prompt,
+                "full_screen" => &mut allows_full_screen,
+                _ => return None,
+            };
+            let is_allowed = match word {
                 "refuse" => false,
                 "allow" => true,
                 _ => return None,
             };
-            if allows_unknown_prompt.replace(is_allowed).is_some() {
+            if allows.replace(is_allowed).is_some() {
                 return None;
             }
         }
@@ -315,6 +322,7 @@ fn parse_command_approval(argument: &str) -> Option<Parsed> {
             from,
             within_s: within_s.unwrap_or(COMMAND_WITHIN_S),
             allows_unknown_prompt: allows_unknown_prompt.unwrap_or(false),
+            allows_full_screen: allows_full_screen.unwrap_or(false),
             patterns: parse_patterns(patterns)?,
         },
     )))
@@ -530,13 +538,14 @@ mod tests {
         assert_eq!(
             requirement(
                 "command_approval",
-                "2 from sre, within=5m, unknown_prompt=allow: rm * | a: b"
+                "2 from sre, within=5m, unknown_prompt=allow, full_screen=allow: rm * | a: b"
             ),
             Requirement::CommandApproval(CommandRule {
                 count: 2,
                 from: Some("sre".into()),
                 within_s: 300,
                 allows_unknown_prompt: true,
+                allows_full_screen: true,
                 patterns: patterns(&["rm *", "a: b"]),
             })
         );
@@ -547,6 +556,7 @@ mod tests {
                 from: None,
                 within_s: 600,
                 allows_unknown_prompt: false,
+                allows_full_screen: false,
                 patterns: patterns(&["*"]),
             })
         );

@@ -284,6 +284,8 @@ pub struct HoldOperation {
     pub operation_id: OperationId,
     /// The operation, to the last byte.
     pub operation: Operation,
+    /// Its detail as it stands in records: redacted by the rules of its session.
+    pub recorded: String,
     /// What releasing it takes.
     pub terms: HoldTerms,
     /// Bundle that said so.

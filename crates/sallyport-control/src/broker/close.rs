@@ -301,7 +301,8 @@ pub async fn close_session(
     )
     .await?;
     lease::begin_revocation_of_session(&mut tx, &session.id, now).await?;
-    let mut events = operation::withdraw_all_of_session(&mut tx, &session.id).await?;
+    let mut events =
+        operation::withdraw_all_of_session(&mut tx, &session.id, "session-ended").await?;
     if let Some(mut recording) = store::recording_by_id(&mut tx, &session.recording_id).await? {
         let (anchor, is_complete) = match &settled {
             Some(settled) => (Some(&settled.anchor), settled.is_complete),

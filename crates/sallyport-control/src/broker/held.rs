@@ -8,13 +8,20 @@ use sallyport_api::gateway::{CallError, HeldProgress, HoldOperation, Reply};
 use sallyport_core::{
     access::{HeldOperation, HeldState, VoteKind},
     authz::Reason,
+    event::Event,
     id::{GatewayId, OperationId, SessionId},
 };
 
-use super::rpc::{fault, store_fault};
+use super::{
+    rpc::{fault, store_fault},
+    store,
+};
 use crate::{
-    kernel::control::Control,
-    operation::workflow::{self, Hold, OperationError},
+    kernel::{control::Control, database::StoreError, transaction::Transaction},
+    operation::{
+        self,
+        workflow::{self, Hold, OperationError},
+    },
 };
 
 /// Longest wait for news in one call.
@@ -26,6 +33,7 @@ pub async fn hold(control: &Control, gateway_id: &GatewayId, call: HoldOperation
         session_id: call.session_id,
         operation_id: call.operation_id,
         operation: call.operation,
+        recorded: call.recorded,
         terms: call.terms,
         bundle: call.bundle,
     };
@@ -123,6 +131,27 @@ pub async fn withdraw(
         Ok(()) => Reply::Done,
         Err(error) => failed(&error),
     }
+}
+
+/// Gives up what waited on the connection that a gateway lost; joins the caller's transaction.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn abandon(
+    tx: &mut Transaction,
+    gateway_id: &GatewayId,
+    sessions: &[SessionId],
+) -> Result<Vec<Event>, StoreError> {
+    let mut events = Vec::new();
+    for session_id in sessions {
+        let session = store::session_by_id(tx, session_id).await?;
+        if session.is_some_and(|session| session.gateway_id == *gateway_id) {
+            events.extend(
+                operation::withdraw_all_of_session(tx, session_id, "connection-lost").await?,
+            );
+        }
+    }
+    Ok(events)
 }
 
 fn failed(error: &OperationError) -> Reply {

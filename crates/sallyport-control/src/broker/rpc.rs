@@ -219,14 +219,16 @@ async fn read_hello(
 }
 
 async fn welcome(control: &Control, hello: &GatewayHello) -> Result<Welcome, ConnectionError> {
-    let tx = control
+    let mut tx = control
         .db()
         .begin(Actor::Gateway(hello.gateway_id.clone()))
         .await?;
     let event = Event::new(EventName::GatewayConnected, &hello.gateway_id)
         .with("version", &hello.version)
         .with("live_sessions", hello.live_sessions.len());
-    tx.commit(Events::one(event)).await?;
+    // A gateway refuses what waits when it loses this connection: nobody is to vote on it any more.
+    let given_up = held::abandon(&mut tx, &hello.gateway_id, &hello.live_sessions).await?;
+    tx.commit(Events::one(event).and_all(given_up)).await?;
     let end_now = oversee::reconcile(control, &hello.gateway_id, &hello.live_sessions).await?;
     Ok(Welcome {
         permit_key: permit_key(control).await?,

@@ -78,14 +78,13 @@ pub async fn request_created(
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn operation_held(tx: &mut Transaction, held: &HeldOperation) -> Result<(), StoreError> {
+pub async fn operation_held(
+    tx: &mut Transaction,
+    held: &HeldOperation,
+    recorded: &str,
+) -> Result<(), StoreError> {
     let content = &held.content;
-    let command: String = content
-        .operation
-        .detail
-        .chars()
-        .take(COMMAND_CHARS_MAX)
-        .collect();
+    let command: String = recorded.chars().take(COMMAND_CHARS_MAX).collect();
     let body = json!({
         "operation_id": held.id,
         "session_id": content.session_id,

@@ -36,6 +36,8 @@ pub struct Hold {
     pub operation_id: OperationId,
     /// The operation, to the last byte.
     pub operation: Operation,
+    /// Its detail as it stands in records and notices.
+    pub recorded: String,
     /// What releasing it takes.
     pub terms: HoldTerms,
     /// Bundle that said so.
@@ -89,8 +91,9 @@ pub async fn hold(
     let held = HeldOperation::hold(hold.operation_id, content, hold.terms, now);
 
     store::insert(&mut tx, &held).await?;
-    notify::operation_held(&mut tx, &held).await?;
-    tx.commit(Events::one(held_event(&held))).await?;
+    notify::operation_held(&mut tx, &held, &hold.recorded).await?;
+    tx.commit(Events::one(held_event(&held, &hold.recorded)))
+        .await?;
     control.changes().touch();
     metrics::counter!("sallyport_operations_held_total").increment(1);
     Ok(held)
@@ -107,7 +110,9 @@ fn check(hold: &Hold) -> Result<(), OperationError> {
     );
     let problem = if !is_command {
         "it is no command"
-    } else if hold.operation.detail.len() > OPERATION_DETAIL_BYTES_MAX {
+    } else if hold.operation.detail.len() > OPERATION_DETAIL_BYTES_MAX
+        || hold.recorded.len() > OPERATION_DETAIL_BYTES_MAX
+    {
         "it is too long"
     } else if hold.terms.quorums.len() > QUORUMS_MAX {
         "it needs votes from too many groups"
@@ -147,7 +152,7 @@ fn content(
     })
 }
 
-fn held_event(held: &HeldOperation) -> Event {
+fn held_event(held: &HeldOperation, recorded: &str) -> Event {
     let content = &held.content;
     Event::new(EventName::OperationHeld, &held.id)
         .with("session_id", &content.session_id)
@@ -155,7 +160,7 @@ fn held_event(held: &HeldOperation) -> Event {
         .with("account", &content.account)
         .with("target", &content.target)
         .with("kind", content.operation.kind)
-        .with("detail", &content.operation.detail)
+        .with("detail", recorded)
         .with("command_hash", held.command_hash())
         .with("content_hash", held.content_hash())
         .with("quorums", &held.ballot.quorums)
@@ -307,19 +312,20 @@ pub async fn withdraw(
     Ok(())
 }
 
-/// Gives up whatever still waits in a session that ends; joins the caller's transaction.
+/// Gives up whatever still waits in a session, which ends or whose gateway lost its waits; joins the caller's transaction.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn withdraw_all_of_session(
     tx: &mut Transaction,
     session_id: &SessionId,
+    cause: &str,
 ) -> Result<Vec<Event>, StoreError> {
     let mut events = Vec::new();
     for mut held in store::waiting_of_session(tx, session_id).await? {
         if held.withdraw() {
             store::update(tx, &held).await?;
-            events.push(withdrawn_event(&held, "session-ended"));
+            events.push(withdrawn_event(&held, cause));
         }
     }
     Ok(events)

@@ -84,6 +84,7 @@ impl Story {
                 kind: OperationKind::Exec,
                 detail: command.to_owned(),
             },
+            recorded: command.replace("secret", "[redacted]"),
             terms: HoldTerms {
                 quorums,
                 within_s: 600,
@@ -206,6 +207,12 @@ async fn given_a_held_command_when_a_second_person_approves_then_it_is_released_
         assert_eq!(held["detail"], "rm -rf /srv\n");
         assert_eq!(held["command_hash"], shown["command_hash"]);
         assert_eq!(held["content_hash"], shown["content_hash"]);
+
+        // Who votes sees what would run; the log has what the session's rules leave of it.
+        let (second, _) = story.hold(2, "login secret").await;
+        assert_eq!(story.show(&second).await["command"], "login secret");
+        let held = &story.events("operation.held").await[1]["data"];
+        assert_eq!(held["detail"], "login [redacted]");
     }
 }
 
@@ -316,6 +323,73 @@ async fn given_an_approval_when_the_voter_loses_the_right_then_it_counts_no_more
             "{}: {reply:?}",
             home.kind()
         );
+    }
+}
+
+/// E4, E3: whatever opened the session has to stand when the release is taken, not only when it was asked for.
+#[tokio::test]
+async fn given_an_approved_command_when_its_access_ends_first_then_it_is_never_released() {
+    for end in ["person", "lock", "grant"] {
+        for home in Home::both() {
+            let mut story = story(&home).await;
+            let (id, waiting) = story.hold(1, "rm 1").await;
+            assert_eq!(story.vote(&story.bob, &id, "approve").await.0, 200);
+            let (node, owner) = (&story.node, &story.owner);
+            match end {
+                "person" => {
+                    let why = json!({ "reason": "left the company" });
+                    let path = "/v1/people/alice/disable";
+                    node.ok(owner, "POST", path, Some(why)).await;
+                }
+                "lock" => {
+                    let lock = json!({ "person": "alice", "reason": "lost laptop" });
+                    node.ok(&story.bob, "POST", "/v1/locks", Some(lock)).await;
+                }
+                _ => {
+                    let grants = node.ok(&story.alice, "GET", "/v1/grants", None).await;
+                    let grant = grants["items"][0]["id"].as_str().unwrap();
+                    let path = format!("/v1/grants/{grant}/end");
+                    let why = json!({ "reason": "enough" });
+                    node.ok(&story.bob, "POST", &path, Some(why)).await;
+                }
+            }
+            let reply = story.wait(&id, &waiting).await;
+            let refused = refused(&reply);
+            assert_eq!(refused, Some(Reason::CommandWithdrawn), "{end}: {reply:?}");
+            assert_eq!(story.show(&id).await["state"], "withdrawn", "{end}");
+            assert!(story.events("operation.released").await.is_empty(), "{end}");
+            let (status, _) = story.vote(&story.bob, &id, "approve").await;
+            assert_eq!(status, 409, "{end}");
+        }
+    }
+}
+
+/// R1, E4: control was away while a command waited. The gateway refused it, so nobody votes on it afterwards.
+#[tokio::test]
+async fn given_a_held_command_when_its_gateway_comes_back_then_it_is_given_up_and_another_can_wait()
+{
+    for home in Home::both() {
+        let mut story = story(&home).await;
+        let (id, waiting) = story.hold(1, "rm 1").await;
+        assert_eq!(story.vote(&story.bob, &id, "approve").await.0, 200);
+        let socket = home.data().join("gateway.sock");
+        let live = vec![story.session_id.clone()];
+        story.gateway = FakeGateway::connect(&socket, story.gateway.id.clone(), live).await;
+
+        assert_eq!(
+            story.show(&id).await["state"],
+            "withdrawn",
+            "{}",
+            home.kind()
+        );
+        let reply = story.wait(&id, &waiting).await;
+        assert_eq!(refused(&reply), Some(Reason::CommandWithdrawn), "{reply:?}");
+        let withdrawn = story.events("operation.withdrawn").await;
+        assert_eq!(withdrawn[0]["data"]["cause"], "connection-lost");
+
+        let (again, waiting) = story.hold(2, "rm 1").await;
+        assert_eq!(story.vote(&story.bob, &again, "approve").await.0, 200);
+        assert!(is_released(&story.wait(&again, &waiting).await));
     }
 }
 

@@ -865,6 +865,7 @@ fn command_rule(count: u64, from: Option<&str>, within_s: u64, pattern: &str) ->
         from: from.map(str::to_owned),
         within_s,
         allows_unknown_prompt: false,
+        allows_full_screen: false,
         patterns: vec![pattern.parse().unwrap()],
     })
 }

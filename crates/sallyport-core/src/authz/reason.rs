@@ -172,11 +172,15 @@ reasons! {
         "run the command again; it has to be approved anew";
     /// A command that must be approved cannot be shown exactly.
     CommandUnreadable "command-unreadable"
-        "this command must be approved and cannot be shown exactly"
-        "write it in UTF-8 on one line, or put it into a script";
+        "commands here must be approved, and this one cannot be shown exactly"
+        "type it anew on one line, in UTF-8, as it is to run, without the shell's history (`!`)";
+    /// Commands must be approved, and a program has the whole screen.
+    ScreenUnreadable "screen-unreadable"
+        "commands here must be approved, and lines cannot be read while a program has the whole screen; its Enter goes nowhere"
+        "leave it with a key of its own (`q`, Ctrl-X, `ZZ`), or ask for `full_screen=allow` in the policy";
     /// Commands must be approved, and it cannot be seen where they begin.
     PromptUnknown "prompt-unknown"
-        "commands here must be approved one by one, and this shell shows no prompt that is known"
+        "commands here must be approved one by one, and this line stands behind no prompt that is known"
         "run single commands (`ssh account@target@gateway COMMAND`), or ask for a prompt pattern in the policy";
 }
 

@@ -108,17 +108,21 @@ pub struct CommandRule {
     pub within_s: u64,
     /// Whether a shell whose prompt is not known may open all the same.
     pub allows_unknown_prompt: bool,
+    /// Whether lines go to a program that has the whole screen, though nothing can be read there.
+    pub allows_full_screen: bool,
     /// Which commands; at least one pattern.
     pub patterns: Vec<Pattern>,
 }
 
 impl CommandRule {
-    /// Whether `command` must wait.
+    /// Whether `command` must wait. One that is too much to read waits.
     #[must_use]
     pub fn holds(&self, command: &str) -> bool {
-        readings(command)
-            .iter()
-            .any(|reading| self.patterns.iter().any(|pattern| pattern.matches(reading)))
+        readings(command).is_none_or(|readings| {
+            readings
+                .iter()
+                .any(|reading| self.patterns.iter().any(|pattern| pattern.matches(reading)))
+        })
     }
 
     /// The votes it asks for.
@@ -138,43 +142,121 @@ const WRAPPERS: &[&str] = &[
     "then", "time", "timeout", "until", "watch", "while", "xargs", "zsh",
 ];
 
-/// Most words looked at behind wrappers of one simple command.
-const WRAPPED_WORDS_MAX: usize = 16;
-/// Most simple commands looked at; a command of more is read as a whole too, like every other.
-const PARTS_MAX: usize = 256;
+/// Shells: without a command of their own they run what they read.
+const SHELLS: &[&str] = &[
+    "ash", "bash", "csh", "dash", "fish", "ksh", "mksh", "rbash", "sh", "tcsh", "zsh",
+];
 
-/// Everything a pattern is held against.
-fn readings(command: &str) -> Vec<String> {
+/// Most bytes of all readings of one command: a megabyte.
+const READINGS_BYTES_MAX: usize = 1024 * 1024;
+
+/// Everything a pattern is held against; `None` when that is too much.
+fn readings(command: &str) -> Option<Vec<String>> {
     let mut readings = vec![command.to_owned(), words(command).join(" ")];
+    let mut bytes = 0_usize;
+    for part in parts(command) {
+        // What braces make of it: `{rm,x}`.
+        for part in [part.clone(), part.replace(',', " ")] {
+            for reading in simple_readings(&part) {
+                bytes = bytes.saturating_add(reading.len()).saturating_add(1);
+                if bytes > READINGS_BYTES_MAX {
+                    return None;
+                }
+                readings.push(reading);
+            }
+        }
+    }
+    Some(readings)
+}
+
+/// The simple commands that a shell would make of a command, without quotes and backslashes.
+fn parts(command: &str) -> Vec<String> {
     let is_border = |c: char| {
         matches!(
             c,
             ';' | '&' | '|' | '(' | ')' | '{' | '}' | '`' | '\n' | '\r'
         )
     };
-    let unquoted: String = command
+    let joined = command
+        .replace("\\\n", "")
+        .replace("${IFS}", " ")
+        .replace("$IFS", " ")
+        .replace(">&", ">")
+        .replace("<&", "<")
+        .replace(">|", ">");
+    let unquoted: String = joined
         .chars()
         .filter(|c| !matches!(c, '"' | '\'' | '\\'))
         .collect();
-    for part in unquoted.split(is_border).take(PARTS_MAX) {
-        let words = words(part);
-        let mut rest = words.as_slice();
-        let mut is_wrapped = false;
-        for _ in 0..WRAPPED_WORDS_MAX {
-            let Some((first, after)) = rest.split_first() else {
-                break;
-            };
-            let name = first.rsplit('/').next().unwrap_or(first);
-            let is_assignment = first.split_once('=').is_some_and(|(name, _)| is_name(name));
-            readings.push([&[name], after].concat().join(" "));
-            is_wrapped |= WRAPPERS.contains(&name);
-            if !is_assignment && !is_wrapped {
-                break;
-            }
-            rest = after;
+    unquoted
+        .split(is_border)
+        .map(|part| part.replace(['<', '>'], " > "))
+        .collect()
+}
+
+/// A simple command, and what is left of it behind what only says how to run it.
+fn simple_readings(part: &str) -> impl Iterator<Item = String> {
+    let words = words(part);
+    let mut rest = words.as_slice();
+    let mut readings = Vec::new();
+    let mut is_wrapped = false;
+    let mut bytes = 0_usize;
+    while let Some((first, after)) = rest.split_first() {
+        // A redirection may stand before the command, with the number of what it redirects.
+        let skipped = match (*first, after) {
+            (">", [">", ..]) => Some(0),
+            (">", _) => Some(1),
+            (number, [">", ..]) if number.bytes().all(|byte| byte.is_ascii_digit()) => Some(0),
+            _ => None,
+        };
+        if let Some(skipped) = skipped {
+            rest = after.get(skipped..).unwrap_or_default();
+            continue;
         }
+        let name = first.rsplit('/').next().unwrap_or(first);
+        let is_assignment = first.split_once('=').is_some_and(|(name, _)| is_name(name));
+        let reading = [&[name], after].concat().join(" ");
+        bytes = bytes.saturating_add(reading.len());
+        readings.push(reading);
+        is_wrapped |= WRAPPERS.contains(&name);
+        if (!is_assignment && !is_wrapped) || bytes > READINGS_BYTES_MAX {
+            break;
+        }
+        rest = after;
     }
-    readings
+    readings.into_iter()
+}
+
+/// Whether `command` starts a shell that runs what it reads, as far as its words say so. One that is too
+/// much to read might.
+#[must_use]
+pub fn opens_shell(command: &str) -> bool {
+    readings(command).is_none_or(|readings| readings.iter().any(|reading| is_open_shell(reading)))
+}
+
+fn is_open_shell(reading: &str) -> bool {
+    let words = words(reading);
+    let Some((name, arguments)) = words.split_first() else {
+        return false;
+    };
+    let name = name.rsplit('/').next().unwrap_or(name);
+    let has_flag = |flag: char| {
+        let mut short = arguments.iter().filter(|word| !word.starts_with("--"));
+        short.any(|word| {
+            word.strip_prefix('-')
+                .is_some_and(|flags| flags.contains(flag))
+        })
+    };
+    let has_operand = arguments
+        .iter()
+        .take_while(|word| **word != ">")
+        .any(|word| !word.starts_with(['-', '+']));
+    match name.trim_start_matches('-') {
+        "su" => !has_flag('c') && !arguments.iter().any(|word| word.starts_with("--command")),
+        "sudo" | "doas" => has_flag('i') || has_flag('s'),
+        shell if SHELLS.contains(&shell) => !has_flag('c') && (!has_operand || has_flag('s')),
+        _ => false,
+    }
 }
 
 fn words(text: &str) -> Vec<&str> {
@@ -199,6 +281,7 @@ mod tests {
             from: None,
             within_s: 600,
             allows_unknown_prompt: false,
+            allows_full_screen: false,
             patterns: patterns.iter().map(|text| text.parse().unwrap()).collect(),
         }
     }
@@ -268,6 +351,14 @@ mod tests {
             "nice -n 10 rm x",
             "ls & rm x",
             "setsid rm x",
+            "r\\\nm x",
+            ">/dev/null rm x",
+            "2>&1 rm x",
+            "&>/tmp/o rm x",
+            "rm>/dev/null -rf x",
+            "<<<x rm y",
+            "rm${IFS}-rf${IFS}x",
+            "{rm,-rf,x}",
         ] {
             assert!(rule.holds(command), "{command:?}");
         }
@@ -280,6 +371,49 @@ mod tests {
             "farm x",
         ] {
             assert!(!rule.holds(command), "{command:?}");
+        }
+    }
+
+    /// K4, E2: what is too long to read is not let through for it.
+    #[test]
+    fn a_command_hides_behind_no_number_of_others() {
+        let rule = rule(&["rm *"]);
+        assert!(rule.holds(&format!("{}rm x", "ls;".repeat(5_000))));
+        assert!(rule.holds(&format!("env {}rm x", "a=b ".repeat(100))));
+        assert!(rule.holds(&format!("env {}rm x", "a=b ".repeat(8_000))));
+        assert!(!rule.holds(&format!("sudo apt install {}", "package ".repeat(100))));
+    }
+
+    /// K4: a script on standard input is no command that can be shown.
+    #[test]
+    fn a_shell_that_reads_its_commands_is_told_from_one_that_is_given_one() {
+        for command in [
+            "bash",
+            "sh -",
+            "/bin/bash -il",
+            "exec zsh",
+            "sudo su - root",
+            "sudo -i",
+            "sudo -u bob -s",
+            "cat | sh",
+            "bash -s x",
+            "env A=b dash",
+            "bash < f",
+            "su",
+        ] {
+            assert!(opens_shell(command), "{command}");
+        }
+        for command in [
+            "bash -c 'ls'",
+            "sh script.sh",
+            "sudo ls",
+            "su -c ls bob",
+            "ls",
+            "rsync --server . x",
+            "/bin/sh -c 'python3 && sleep 0'",
+            "echo bash",
+        ] {
+            assert!(!opens_shell(command), "{command}");
         }
     }
 

@@ -217,9 +217,11 @@ pub(super) struct Prompt {
 }
 
 /// What the keys pressed spell, as long as they are plain enough to tell.
+#[derive(Default)]
 pub(super) enum Typed {
     Exactly(String),
     /// A key was pressed whose effect only the screen shows.
+    #[default]
     Unknown,
 }
 

@@ -12,31 +12,25 @@
 //! INVARIANT: what is handed out as typed was shown: keys without echo, such as a password's, are judged
 //! here and never leave. Memory and work are bounded by the emulator's limits and the bytes fed.
 //!
-//! Not here: what a line means (the caller), commands after the fact (`command`).
+//! Not here: what keys do to a line (`keys`), what a line means (the caller), commands after the fact
+//! (`command`).
+
+mod keys;
+
+pub use keys::Press;
 
 use avt::observer::{Observation, Observer};
-use avt::{Operation, Terminal};
+use avt::{Operation, ScreenKind, Terminal};
 
-use super::command::{CursorLine, Prompt, Typed};
+use self::keys::{Keys, Renewal};
+use super::command::{CursorLine, Prompt};
 use super::emulator::Emulator;
-use super::keystroke::{Key, KeyDecoder};
 
 /// How far back the first row of a long command may have scrolled.
 const SCROLLBACK_ROWS: usize = 200;
 
 /// Longest control sequence looked at; marks and modes are short.
 const SEQUENCE_BYTES_MAX: usize = 64;
-
-/// What a byte from the person's terminal does to the line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Press {
-    /// It changes the line, or nothing.
-    Edits,
-    /// It enters the line.
-    Enters,
-    /// It abandons the line.
-    Interrupts,
-}
 
 /// The line that the cursor is on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,23 +40,26 @@ pub struct ShellLine {
     /// What follows the prompt that a mark ended, several rows joined by line feeds; absent when no mark
     /// says where it ended.
     pub after_mark: Option<String>,
-    /// What was typed since the last line, where this line ends with it and every key was plain.
+    /// What was typed since the last line, where it is known exactly and the screen shows it at the end of
+    /// this line, or behind its prompt.
     pub typed: Option<String>,
-    /// Whether every key since the last line was plain: the screen will show it as it was typed.
-    pub is_plain: bool,
-    /// Whether the screen shows what was typed, or nothing was.
-    pub is_settled: bool,
+    /// Whether it is known exactly what was typed since the last line.
+    pub is_exact: bool,
+    /// Whether it is, and this line or the one above shows it; so it is when nothing was typed.
+    pub is_shown: bool,
 }
 
 /// A terminal with a shell behind it.
 pub struct ShellScreen {
     emulator: Emulator,
     sequences: Sequences,
-    keys: KeyDecoder,
-    typed: Typed,
+    keys: Keys,
     mark: Option<Prompt>,
     has_marks: bool,
-    takes_pastes: bool,
+    /// Whether the target sent something since the last keys were sent.
+    is_answered: bool,
+    /// Whether a line feed was among it.
+    is_fed: bool,
 }
 
 impl std::fmt::Debug for ShellScreen {
@@ -78,14 +75,16 @@ impl ShellScreen {
     /// A terminal of this size; `None` if it cannot be followed.
     #[must_use]
     pub fn new(columns: u32, rows: u32) -> Option<Self> {
+        let mut keys = Keys::default();
+        keys.renew();
         Some(Self {
             emulator: Emulator::new(columns, rows, SCROLLBACK_ROWS)?,
             sequences: Sequences::default(),
-            keys: KeyDecoder::default(),
-            typed: Typed::Exactly(String::new()),
+            keys,
             mark: None,
             has_marks: false,
-            takes_pastes: false,
+            is_answered: false,
+            is_fed: false,
         })
     }
 
@@ -110,10 +109,17 @@ impl ShellScreen {
                     self.mark = Prompt::at_cursor(self.emulator.terminal_mut());
                 }
                 Sequence::PromptBegins | Sequence::CommandRuns => self.mark = None,
-                Sequence::Pastes(is_on) => self.takes_pastes = is_on,
+                Sequence::Pastes(is_on) => self.keys.take_pastes(is_on),
             }
         }
         self.show(bytes.get(shown..).unwrap_or_default());
+        self.is_answered |= !bytes.is_empty();
+        if bytes.contains(&b'\n') {
+            self.is_fed = true;
+            if self.keys.renewal() == Some(Renewal::AtLineFeed) {
+                self.keys.renew();
+            }
+        }
     }
 
     fn show(&mut self, bytes: &[u8]) {
@@ -122,41 +128,62 @@ impl ShellScreen {
         }
     }
 
-    /// Takes one byte that the person sent, before the target gets it. A line break within a paste
-    /// enters the line unless the target asked for pastes in brackets: it would take it for one.
+    /// Takes one byte that the person sent, before the target gets it.
     pub fn press(&mut self, byte: u8) -> Press {
-        let is_break = matches!(byte, b'\r' | b'\n') && !self.takes_pastes;
-        let mut press = if is_break {
-            Press::Enters
-        } else {
-            Press::Edits
-        };
-        for key in self.keys.decode(&[byte]) {
-            match key {
-                Key::Enter => press = Press::Enters,
-                Key::Interrupt => {
-                    self.begin_line();
-                    return Press::Interrupts;
-                }
-                _ if press == Press::Enters => {}
-                key => self.typed.press(&key),
-            }
-        }
+        let press = self.keys.press(byte);
+        self.forget_on_full_screen();
         press
     }
 
-    /// What was typed before belongs to a line that was entered or abandoned.
-    pub fn begin_line(&mut self) {
-        self.typed = Typed::Exactly(String::new());
+    /// A program that has the screen takes keys one by one: what is left of them belongs to no line.
+    fn forget_on_full_screen(&mut self) {
+        if self.emulator.terminal().active_screen_kind() == ScreenKind::Alternate {
+            self.keys.obscure();
+        }
     }
 
-    /// Asks `judge` about what was typed since the last line, shown or not; `false` when a key's effect is
-    /// only known to the target. Nothing is handed out.
-    pub fn is_typed(&self, judge: impl FnOnce(&str) -> bool) -> bool {
-        match &self.typed {
-            Typed::Exactly(typed) => !typed.trim().is_empty() && judge(typed.trim()),
-            Typed::Unknown => false,
+    /// The line goes to the target with this byte.
+    pub fn enter(&mut self, byte: u8) {
+        self.keys.enter(byte);
+        self.forget_on_full_screen();
+    }
+
+    /// An interrupt goes to the target.
+    pub fn interrupt(&mut self) {
+        self.keys.interrupt();
+    }
+
+    /// Whether a line was interrupted, and the screen does not show yet that it is gone. What a shell has of
+    /// it then may be another line than the one on the screen.
+    #[must_use]
+    pub const fn is_torn(&self) -> bool {
+        self.keys.is_torn()
+    }
+
+    /// Keys go to the target now: what it sends from here on answers them.
+    pub fn send(&mut self) {
+        (self.is_answered, self.is_fed) = (false, false);
+    }
+
+    /// A prompt stands on the cursor's line with nothing behind it: if it came since keys were sent, nothing
+    /// has been typed.
+    pub fn is_at_blank_prompt(&mut self) {
+        if self.is_fed && self.keys.renewal() == Some(Renewal::AtPrompt) {
+            self.keys.renew();
         }
+    }
+
+    /// Whether the target sent something since the last keys were sent.
+    #[must_use]
+    pub const fn is_answered(&self) -> bool {
+        self.is_answered
+    }
+
+    /// Asks `judge` about what was typed since the last line, shown or not; `false` when only the target
+    /// knows. Nothing is handed out.
+    pub fn is_typed(&self, judge: impl FnOnce(&str) -> bool) -> bool {
+        let typed = self.keys.typed().map(str::trim);
+        typed.is_some_and(|typed| !typed.is_empty() && judge(typed))
     }
 
     /// Whether a mark ever said where a prompt ends.
@@ -175,25 +202,20 @@ impl ShellScreen {
             .mark
             .as_ref()
             .and_then(|mark| mark.text_after(&line, terminal));
-        let typed = match &self.typed {
-            Typed::Exactly(typed) => Some(typed.trim()),
-            Typed::Unknown => None,
-        };
+        let typed = self.keys.typed().map(str::trim);
         let behind = after_mark.as_deref().unwrap_or_default().trim();
         // Of several pasted lines the last stands on the cursor's line, or above it.
         let is_pasted = |tail: &str| recent_text(terminal).contains(tail);
-        let is_settled = typed.is_some_and(|typed| match typed.rsplit_once('\n') {
+        let is_shown = typed.is_some_and(|typed| match typed.rsplit_once('\n') {
             Some((_, tail)) => is_pasted(tail.trim()),
-            None => typed.is_empty() || text.contains(typed) || behind.contains(typed),
-        });
-        let shown = typed.filter(|typed| match typed.rsplit_once('\n') {
-            Some((_, tail)) => is_pasted(tail.trim()),
-            None => !typed.is_empty() && (text.ends_with(typed) || behind.starts_with(typed)),
+            None => typed.is_empty() || text.ends_with(typed) || behind.starts_with(typed),
         });
         Some(ShellLine {
-            is_plain: typed.is_some(),
-            is_settled,
-            typed: shown.map(str::to_owned),
+            is_exact: typed.is_some(),
+            typed: typed
+                .filter(|typed| is_shown && !typed.is_empty())
+                .map(str::to_owned),
+            is_shown,
             after_mark,
             text,
         })
@@ -349,7 +371,7 @@ mod tests {
         let line = screen.line().unwrap();
         assert_eq!(line.after_mark.as_deref(), Some("rm -r /srv/"));
         assert_eq!(line.typed, None);
-        assert!(!line.is_settled);
+        assert!(!line.is_exact);
     }
 
     #[test]
@@ -369,23 +391,45 @@ mod tests {
         type_in(&mut screen, "rm secret");
         let line = screen.line().unwrap();
         assert_eq!(line.typed, None);
-        assert!(!line.is_settled);
+        assert!(line.is_exact && !line.is_shown);
         screen.output(b"rm secret");
         assert_eq!(screen.line().unwrap().typed.as_deref(), Some("rm secret"));
     }
 
+    /// K4: an interrupt may be ignored, and then the line is still there.
     #[test]
-    fn an_enter_is_seen_in_all_its_spellings_and_ctrl_c_abandons() {
-        for enter in ["\r", "\n", "\u{f}", "\u{1b}OM", "\u{1b}[13u"] {
-            let mut screen = screen();
-            let presses = type_in(&mut screen, &format!("x{enter}"));
-            assert_eq!(presses.last(), Some(&Press::Enters), "{enter:?}");
-        }
+    fn nothing_is_known_after_an_interrupt_until_a_prompt_shows_a_line_of_its_own() {
         let mut screen = screen();
         screen.output(b"$ x");
         type_in(&mut screen, "x");
         assert_eq!(screen.press(3), Press::Interrupts);
-        assert!(screen.line().unwrap().is_settled);
+        screen.interrupt();
+        screen.send();
+        assert!(!screen.is_answered());
+        screen.is_at_blank_prompt();
+        assert!(!screen.line().unwrap().is_exact && screen.is_torn());
+        screen.output(b"^C\r\n$ ");
+        assert!(screen.is_answered());
+        screen.is_at_blank_prompt();
+        assert!(screen.line().unwrap().is_exact && !screen.is_torn());
+        // Where there was no line, none is torn.
+        screen.press(3);
+        screen.interrupt();
+        assert!(!screen.is_torn());
+    }
+
+    /// A password that is asked for by a command whose name was completed is known again.
+    #[test]
+    fn the_line_feed_that_answers_an_enter_begins_a_line() {
+        let mut screen = screen();
+        screen.output(b"$ ");
+        type_in(&mut screen, "su\t");
+        screen.press(b'\r');
+        screen.enter(b'\r');
+        assert!(!screen.line().unwrap().is_exact);
+        screen.output(b"\r\nPassword: ");
+        type_in(&mut screen, "secret");
+        assert!(screen.is_typed(|typed| typed == "secret"));
     }
 
     /// K4: brackets that the target did not ask for are no paste to it.
@@ -407,11 +451,11 @@ mod tests {
         let mut screen = screen();
         screen.output(b"\x1b[?2004h$ ");
         type_in(&mut screen, "\u{1b}[200~rm x\nls\u{1b}[201~");
-        assert!(!screen.line().unwrap().is_settled);
+        assert!(!screen.line().unwrap().is_shown);
         screen.output(b"rm x\r\n> ls");
         let line = screen.line().unwrap();
         assert_eq!(line.typed.as_deref(), Some("rm x\nls"));
-        assert!(line.is_settled && line.is_plain);
+        assert!(line.is_shown && line.is_exact);
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub(super) async fn hold(
         session_id: session.id().clone(),
         operation_id: id.clone(),
         operation: operation.clone(),
+        recorded: session.state.redacted(&operation.detail).into_owned(),
         terms: hold.terms.clone(),
         bundle: hold.bundle.clone(),
     };

@@ -339,11 +339,15 @@ impl SessionState {
         )
     }
 
+    /// The detail of an operation as it stands in records.
+    pub(super) fn redacted<'a>(&self, detail: &'a str) -> Cow<'a, str> {
+        redact_text(&self.rules, detail, OPERATION_DETAIL_BYTES_MAX)
+    }
+
     /// Puts an operation on record: in the recording, and on its way to control. What the recording must
     /// not hold, its operations do not either.
     pub(super) fn put(&self, mut record: OperationRecord) {
-        let detail = &record.operation.detail;
-        if let Cow::Owned(detail) = redact_text(&self.rules, detail, OPERATION_DETAIL_BYTES_MAX) {
+        if let Cow::Owned(detail) = self.redacted(&record.operation.detail) {
             record.operation.detail = detail;
         }
         metrics::counter!(

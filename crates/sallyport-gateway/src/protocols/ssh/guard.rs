@@ -1,32 +1,30 @@
 //! A terminal in which commands must be approved: keeps back the Enter that would send one.
 //!
 //! Keys go to the target as they are typed, so that editing and completion work; the line is read off the
-//! screen, and when Enter is pressed each reading of it is decided as an operation of its own. One that
-//! must wait keeps the Enter back until other people agreed. One that is refused is cleared with Ctrl-C,
-//! on which every shell and every terminal in line mode abandons its line, wherever the cursor stands;
-//! Ctrl-U clears only to one side of it in some.
+//! screen, and when Enter is pressed each reading of it is decided as an operation of its own (`sight`).
+//! One that must wait keeps the Enter back until other people agreed. One that is refused is cleared with
+//! Ctrl-C, on which every shell and every terminal in line mode abandons its line, wherever the cursor
+//! stands; Ctrl-U clears only to one side of it in some. Keys that follow an interrupt wait until it was
+//! answered: readline mixes what comes while it handles one with the line that it abandons, and runs that.
 //!
 //! INVARIANT: no Enter reaches the target while a line waits; a line that is not the one that was
-//! approved any more is not sent. Only the session's person types: a line is held in their name, and
-//! who joined may be the one who approves it. What is typed without echo is judged and told nobody.
+//! approved any more is not sent; unless policy lets what is unknown pass, no Enter goes to a line that
+//! cannot be read. Only the session's person types: a line is held in their name, and who joined may be
+//! the one who approves it. What is typed without echo is judged and told nobody.
 //!
-//! Not here: reading the screen (`sallyport-evidence`), votes (`session`). What this cannot see is said
-//! in `docs/plugins/protocol/ssh.md`.
+//! Not here: reading the line (`sight`) and the screen (`sallyport-evidence`), votes (`session`). What
+//! this cannot see is said in `docs/plugins/protocol/ssh.md`.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+mod sight;
 
 use bytes::Bytes;
 use sallyport_core::{
     authz::{Reason, TerminalRules},
-    policy::Pattern,
-    session::{Operation, OperationKind},
+    session::{OPERATION_DETAIL_BYTES_MAX, Operation, OperationKind},
 };
-use sallyport_evidence::recording::{FrameKind, Press, ShellLine, ShellScreen};
-use tokio::{sync::Notify, time::timeout};
+use sallyport_evidence::recording::{FrameKind, Press};
 
+use self::sight::{Place, Sight};
 use super::{
     channel::Size,
     transfer::{Legs, TransferError},
@@ -37,28 +35,39 @@ use crate::{
     session::{HeldOperation, HeldStep, OperationStart, Typed},
 };
 
-/// How long a shell may take to show a prompt that is known.
-const PROMPT_TIME: Duration = Duration::from_secs(20);
-/// How long the target may take to show the keys of a line before the line is judged as it stands.
-const ECHO_TIME: Duration = Duration::from_secs(3);
-/// After keys whose effect only the target knows, this long without output means that it is shown.
-const QUIET_TIME: Duration = Duration::from_millis(250);
 /// What Ctrl-C sends.
 const INTERRUPT: u8 = 0x03;
 
 /// Keeps lines back in one terminal.
 pub(super) struct Guard {
-    prompts: Vec<Pattern>,
+    sight: Sight,
     /// Whether the shell must show a prompt that is known before anything is typed into it.
     needs_prompt: bool,
-    screen: Mutex<ShellScreen>,
-    shown: Notify,
-    line: tokio::sync::Mutex<Option<WaitingLine>>,
+    /// Whether a line that cannot be read passes.
+    passes_unknown: bool,
+    /// Whether a line passes to a program that has the whole screen.
+    passes_full_screen: bool,
+    entry: tokio::sync::Mutex<Entry>,
+}
+
+/// Where the line stands that is being typed.
+#[derive(Default)]
+struct Entry {
+    /// Its Enter is kept back.
+    waiting: Option<WaitingLine>,
+    /// What was entered of it so far, where its end was a backslash.
+    carried: String,
+    /// An interrupt was sent, and what follows has to wait until it was answered.
+    is_interrupted: bool,
+    /// The person was told that lines go nowhere while a program has the whole screen.
+    has_told: bool,
 }
 
 /// A line whose Enter is kept back.
 struct WaitingLine {
     text: String,
+    /// What was entered of the line before.
+    carried: String,
     held: HeldOperation,
     /// The Enter, and what was sent after it at once.
     rest: Bytes,
@@ -66,56 +75,39 @@ struct WaitingLine {
 
 /// What becomes of a line that is about to be entered.
 enum Verdict {
-    Passes,
+    /// What is carried over to the next line, which goes on with this one.
+    Passes(String),
     Waits(String, Box<HeldOperation>),
     Refused(String),
+    /// The key goes nowhere; nothing is cleared, as there is no line.
+    Dropped,
 }
 
 impl Guard {
     /// Guards a terminal of this size; `None` when it cannot be followed.
     pub(super) fn new(rules: TerminalRules, size: Size, is_shell: bool) -> Option<Self> {
-        let allows_unknown = rules.rules.iter().all(|rule| rule.allows_unknown_prompt);
+        let passes_unknown = rules.rules.iter().all(|rule| rule.allows_unknown_prompt);
+        let passes_full_screen = rules
+            .rules
+            .iter()
+            .all(|rule| rule.allows_unknown_prompt || rule.allows_full_screen);
         Some(Self {
-            prompts: rules.prompts,
-            needs_prompt: is_shell && !allows_unknown,
-            screen: Mutex::new(ShellScreen::new(size.columns, size.rows)?),
-            shown: Notify::new(),
-            line: tokio::sync::Mutex::new(None),
+            sight: Sight::new(rules.prompts, size)?,
+            needs_prompt: is_shell && !passes_unknown,
+            passes_unknown,
+            passes_full_screen,
+            entry: tokio::sync::Mutex::default(),
         })
-    }
-
-    fn screen(&self) -> MutexGuard<'_, ShellScreen> {
-        // A panic while it was held leaves a screen that is still a screen.
-        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The terminal has another size.
     pub(super) fn resize(&self, size: Size) {
-        self.screen().resize(size.columns, size.rows);
+        self.sight.screen().resize(size.columns, size.rows);
     }
 
     /// Waits until the shell shows a prompt that is known. Nothing is typed into it before.
     pub(super) async fn ready(&self, legs: &Legs) -> Result<(), TransferError> {
-        if !self.needs_prompt {
-            return Ok(());
-        }
-        let waiting = async {
-            loop {
-                let shown = self.shown.notified();
-                let line = {
-                    let screen = self.screen();
-                    if screen.has_marks() {
-                        return;
-                    }
-                    screen.line()
-                };
-                if line.is_some_and(|line| self.prompt_of(&line.text).is_some()) {
-                    return;
-                }
-                shown.await;
-            }
-        };
-        if timeout(PROMPT_TIME, waiting).await.is_ok() {
+        if !self.needs_prompt || self.sight.prompt().await {
             return Ok(());
         }
         let text = wording::reason_lines(Reason::PromptUnknown);
@@ -123,41 +115,25 @@ impl Guard {
         Err(TransferError::Refused(Reason::PromptUnknown))
     }
 
-    /// The shortest beginning of a line that is a prompt, by the patterns of policy.
-    fn prompt_of<'a>(&self, line: &'a str) -> Option<&'a str> {
-        let ends = line
-            .char_indices()
-            .map(|(at, character)| at.saturating_add(character.len_utf8()));
-        ends.filter_map(|end| line.get(..end)).find(|beginning| {
-            // Blanks at the end of a prompt are none of the pattern's business.
-            !beginning.ends_with(' ')
-                && self
-                    .prompts
-                    .iter()
-                    .any(|pattern| pattern.matches(beginning))
-        })
-    }
-
     /// Shows what the target sent, then passes it on.
     pub(super) async fn down(&self, legs: &Legs, bytes: Bytes) -> Result<(), TransferError> {
-        self.screen().output(&bytes);
-        self.shown.notify_waiters();
+        self.sight.output(&bytes);
         legs.to_client(bytes).await
     }
 
     /// Takes what the person typed.
     pub(super) async fn up(&self, legs: &Legs, bytes: Bytes) -> Result<(), TransferError> {
-        let mut line = self.line.lock().await;
-        let Some(waiting) = line.take() else {
-            return self.type_in(legs, &mut line, bytes).await;
+        let mut entry = self.entry.lock().await;
+        let Some(waiting) = entry.waiting.take() else {
+            return self.type_in(legs, &mut entry, bytes).await;
         };
         if bytes.contains(&INTERRUPT) {
             waiting.held.refuse(Reason::CommandWithdrawn);
             let text = wording::held_refusal(Reason::CommandWithdrawn, "");
-            return self.clear(legs, &text).await;
+            return self.clear(legs, &mut entry, &text).await;
         }
         // Keys have nowhere to go: the line must stay as it was shown to others.
-        *line = Some(waiting);
+        entry.waiting = Some(waiting);
         Ok(())
     }
 
@@ -174,32 +150,52 @@ impl Guard {
     async fn type_in(
         &self,
         legs: &Legs,
-        slot: &mut Option<WaitingLine>,
+        entry: &mut Entry,
         bytes: Bytes,
     ) -> Result<(), TransferError> {
         let mut sent = 0;
+        self.sight.look_for_blank_prompt();
         for (at, byte) in bytes.iter().enumerate() {
-            if self.screen().press(*byte) != Press::Enters {
-                continue;
+            if entry.is_interrupted {
+                self.send(legs, bytes.slice(sent..at)).await?;
+                sent = at;
+                self.sight.rest().await;
+                self.sight.look_for_blank_prompt();
+                entry.is_interrupted = false;
+            }
+            let press = self.sight.screen().press(*byte);
+            match press {
+                Press::Edits => continue,
+                Press::Interrupts => {
+                    self.sight.screen().interrupt();
+                    entry.is_interrupted = true;
+                    entry.carried.clear();
+                    continue;
+                }
+                Press::Enters | Press::Hides => {}
             }
             self.send(legs, bytes.slice(sent..at)).await?;
-            match self.judge(legs).await? {
-                Verdict::Passes => {
-                    sent = at.saturating_add(1);
+            sent = at.saturating_add(1);
+            match self.judge(legs, &entry.carried, *byte, press).await? {
+                Verdict::Passes(carried) => {
+                    entry.carried = carried;
+                    entry.has_told &= self.sight.place() == Place::FullScreen;
                     self.enter(legs, bytes.slice(at..sent)).await?;
                 }
+                Verdict::Dropped => self.drop_key(legs, entry).await?,
                 Verdict::Waits(text, held) => {
                     self.tell(legs, &wording::held(held.id(), &held.progress()))
                         .await?;
-                    *slot = Some(WaitingLine {
+                    entry.waiting = Some(WaitingLine {
                         text,
+                        carried: std::mem::take(&mut entry.carried),
                         held: *held,
                         rest: bytes.slice(at..),
                     });
                     return Ok(());
                 }
                 // What was sent behind it was meant to follow it.
-                Verdict::Refused(text) => return self.clear(legs, &text).await,
+                Verdict::Refused(text) => return self.clear(legs, entry, &text).await,
             }
         }
         self.send(legs, bytes.slice(sent..)).await
@@ -208,20 +204,36 @@ impl Guard {
     async fn send(&self, legs: &Legs, bytes: Bytes) -> Result<(), TransferError> {
         match bytes.is_empty() {
             true => Ok(()),
-            false => legs.to_target(bytes).await,
+            false => {
+                self.sight.screen().send();
+                legs.to_target(bytes).await
+            }
         }
     }
 
     async fn enter(&self, legs: &Legs, enter: Bytes) -> Result<(), TransferError> {
-        self.screen().begin_line();
-        legs.to_target(enter).await
+        if let Some(byte) = enter.first() {
+            self.sight.screen().enter(*byte);
+        }
+        self.send(legs, enter).await
     }
 
     /// Abandons the line at the target and says why.
-    async fn clear(&self, legs: &Legs, text: &str) -> Result<(), TransferError> {
+    async fn clear(&self, legs: &Legs, entry: &mut Entry, text: &str) -> Result<(), TransferError> {
         self.tell(legs, text).await?;
-        self.screen().begin_line();
-        legs.to_target(Bytes::from_static(&[INTERRUPT])).await
+        self.sight.screen().interrupt();
+        entry.carried.clear();
+        entry.is_interrupted = true;
+        self.send(legs, Bytes::from_static(&[INTERRUPT])).await
+    }
+
+    /// Says, once for each program, that its lines go nowhere.
+    async fn drop_key(&self, legs: &Legs, entry: &mut Entry) -> Result<(), TransferError> {
+        if std::mem::replace(&mut entry.has_told, true) {
+            return Ok(());
+        }
+        let text = wording::reason_lines(Reason::ScreenUnreadable);
+        self.tell(legs, &text).await
     }
 
     /// Tells the person something on a line of its own, and the recording.
@@ -240,22 +252,70 @@ impl Guard {
             .map_err(TransferError::Over)
     }
 
-    /// Decides every reading of the line that is about to be entered.
-    async fn judge(&self, legs: &Legs) -> Result<Verdict, TransferError> {
-        let must_wait = |text: &str| !self.is_permitted(legs, text);
-        // What would have to wait and cannot be shown to others does not pass unseen.
-        if !self.settle(must_wait).await && self.screen().is_typed(must_wait) {
-            let text = wording::reason_lines(Reason::CommandUnreadable);
-            return Ok(Verdict::Refused(text));
+    /// Decides every reading of the line that is about to be entered with this byte, or hidden by it.
+    async fn judge(
+        &self,
+        legs: &Legs,
+        carried: &str,
+        byte: u8,
+        press: Press,
+    ) -> Result<Verdict, TransferError> {
+        let must_wait = |text: &str| !self.is_permitted(legs, &format!("{carried}{text}"));
+        let refused = |reason| Ok(Verdict::Refused(wording::reason_lines(reason)));
+        let passes = || Ok(Verdict::Passes(String::new()));
+        let rules = legs.session.typed_rules();
+        let ends_wait = |text: &str| match &rules {
+            Ok(found) => found.rules.iter().any(|rule| rule.holds(text)),
+            Err(_) => true,
+        };
+        let is_settled = self.sight.settle(must_wait, ends_wait).await;
+        let place = self.sight.place();
+        match place {
+            Place::FullScreen if self.passes_unknown => return passes(),
+            // What comes with the end of the program may be read by the shell behind it.
+            Place::FullScreen if is_settled && self.passes_full_screen => return passes(),
+            Place::FullScreen if is_settled && is_letter(byte) => return passes(),
+            Place::FullScreen => return Ok(Verdict::Dropped),
+            Place::Prompt | Place::Elsewhere => {}
         }
-        for text in self.readings() {
-            if self.is_permitted(legs, &text) {
+        let is_exact = self.sight.is_exact();
+        let is_known = match place {
+            Place::Prompt => is_settled && !self.sight.screen().is_torn(),
+            _ => is_exact,
+        };
+        if !self.passes_unknown && (!is_known || press == Press::Hides) {
+            return refused(match place {
+                Place::Prompt => Reason::CommandUnreadable,
+                _ => Reason::PromptUnknown,
+            });
+        }
+        // What would have to wait and cannot be shown to others does not pass unseen; nor does what would
+        // if a program took its beginning.
+        let is_hidden = match place {
+            Place::Elsewhere => {
+                let screen = self.sight.screen();
+                let is_whole = screen.is_typed(must_wait) && is_settled;
+                !is_whole && screen.is_typed(|text| sight::any_end(text, ends_wait))
+            }
+            _ => !is_settled && self.sight.screen().is_typed(must_wait),
+        };
+        if is_hidden {
+            return refused(Reason::CommandUnreadable);
+        }
+        let Some(readings) = self.sight.readings(carried) else {
+            return refused(Reason::CommandUnreadable);
+        };
+        if !self.passes_unknown && readings.iter().any(|text| sight::recalls(text)) {
+            return refused(Reason::CommandUnreadable);
+        }
+        for text in &readings {
+            if self.is_permitted(legs, text) {
                 continue;
             }
-            let operation = typed_command(&text);
+            let operation = typed_command(text);
             let channel = legs.record.number();
             return match legs.session.begin_operation(channel, operation).await {
-                OperationStart::Held(held) => Ok(Verdict::Waits(text, held)),
+                OperationStart::Held(held) => Ok(Verdict::Waits(text.clone(), held)),
                 OperationStart::Refused(reason) => {
                     Ok(Verdict::Refused(wording::refusal("command", reason)))
                 }
@@ -267,73 +327,27 @@ impl Guard {
                 }
             };
         }
-        Ok(Verdict::Passes)
+        let carried = readings.first().and_then(|text| sight::goes_on(text));
+        match carried {
+            Some(text) if text.len() > OPERATION_DETAIL_BYTES_MAX => {
+                refused(Reason::CommandUnreadable)
+            }
+            carried => Ok(Verdict::Passes(carried.unwrap_or_default().to_owned())),
+        }
     }
 
     fn is_permitted(&self, legs: &Legs, text: &str) -> bool {
         legs.session.check(&typed_command(text)) == OperationDecision::Permitted
     }
 
-    /// Waits, a bounded time, until the screen shows the keys of the line; says whether it does. Keys that
-    /// need not be shown, such as a password's, are waited for only as long as the target is busy.
-    async fn settle(&self, must_wait: impl Fn(&str) -> bool) -> bool {
-        let waiting = async {
-            loop {
-                let shown = self.shown.notified();
-                let is_expected = {
-                    let screen = self.screen();
-                    let Some(line) = screen.line() else {
-                        return true;
-                    };
-                    if line.is_settled {
-                        return true;
-                    }
-                    let is_at_prompt = line.is_plain && self.behind_prompt(&line).is_some();
-                    is_at_prompt || screen.is_typed(&must_wait)
-                };
-                if is_expected {
-                    shown.await;
-                } else if timeout(QUIET_TIME, shown).await.is_err() {
-                    return false;
-                }
-            }
-        };
-        timeout(ECHO_TIME, waiting).await.unwrap_or(false)
-    }
-
-    /// What the line may be a command of: the text behind the prompt, and what was typed and shown,
-    /// wherever that was. Blank ones say nothing.
-    fn readings(&self) -> Vec<String> {
-        let Some(line) = self.screen().line() else {
-            return Vec::new();
-        };
-        let behind_prompt = self.behind_prompt(&line);
-        let mut readings = Vec::new();
-        for text in [behind_prompt, line.typed].into_iter().flatten() {
-            let text = text.trim().to_owned();
-            if !text.is_empty() && !readings.contains(&text) {
-                readings.push(text);
-            }
-        }
-        readings
-    }
-
-    fn behind_prompt(&self, line: &ShellLine) -> Option<String> {
-        if let Some(text) = &line.after_mark {
-            return Some(text.clone());
-        }
-        let prompt = self.prompt_of(&line.text)?;
-        line.text.get(prompt.len()..).map(str::to_owned)
-    }
-
     /// Waits for news of the line that waits; for ever when none does. Nothing is lost when the wait is
     /// dropped.
     pub(super) async fn news(&self) -> HeldStep {
-        let mut line = self.line.lock().await;
-        match line.as_mut() {
+        let mut entry = self.entry.lock().await;
+        match entry.waiting.as_mut() {
             Some(waiting) => waiting.held.next().await,
             None => {
-                drop(line);
+                drop(entry);
                 std::future::pending().await
             }
         }
@@ -341,22 +355,22 @@ impl Guard {
 
     /// Does what news of the waiting line ask for.
     pub(super) async fn follow(&self, legs: &Legs, step: HeldStep) -> Result<(), TransferError> {
-        let mut line = self.line.lock().await;
-        let Some(waiting) = line.take() else {
+        let mut entry = self.entry.lock().await;
+        let Some(waiting) = entry.waiting.take() else {
             return Ok(());
         };
         match step {
             HeldStep::Waiting(progress) => {
                 let text = wording::held(waiting.held.id(), &progress);
-                *line = Some(waiting);
+                entry.waiting = Some(waiting);
                 self.tell(legs, &text).await
             }
             HeldStep::Refused { reason, comment } => {
                 waiting.held.refuse(reason);
                 let text = wording::held_refusal(reason, &comment);
-                self.clear(legs, &text).await
+                self.clear(legs, &mut entry, &text).await
             }
-            HeldStep::Released => self.release(legs, &mut line, waiting).await,
+            HeldStep::Released => self.release(legs, &mut entry, waiting).await,
         }
     }
 
@@ -364,34 +378,40 @@ impl Guard {
     async fn release(
         &self,
         legs: &Legs,
-        slot: &mut Option<WaitingLine>,
+        entry: &mut Entry,
         waiting: WaitingLine,
     ) -> Result<(), TransferError> {
-        let WaitingLine { text, held, rest } = waiting;
+        let WaitingLine {
+            text,
+            carried,
+            held,
+            mut rest,
+        } = waiting;
         let approved = wording::held(held.id(), &held.progress());
-        if !self.readings().contains(&text) {
+        let readings = self.sight.readings(&carried).unwrap_or_default();
+        if !readings.contains(&text) {
             held.refuse(Reason::CommandChanged);
             let text = wording::held_refusal(Reason::CommandChanged, "");
-            return self.clear(legs, &text).await;
+            return self.clear(legs, entry, &text).await;
         }
         match held.begin() {
             OperationStart::Begun(running) => running.leave_to_screen(),
             OperationStart::Over(over) => return Err(TransferError::Over(over)),
             OperationStart::Refused(reason) => {
                 let text = wording::held_refusal(reason, "");
-                return self.clear(legs, &text).await;
+                return self.clear(legs, entry, &text).await;
             }
             OperationStart::Held(again) => {
                 again.refuse(Reason::CommandChanged);
                 let text = wording::held_refusal(Reason::CommandChanged, "");
-                return self.clear(legs, &text).await;
+                return self.clear(legs, entry, &text).await;
             }
         }
         self.tell(legs, &approved).await?;
-        let mut rest = rest;
+        entry.carried = sight::goes_on(&text).unwrap_or_default().to_owned();
         let enter = rest.split_to(rest.len().min(1));
         self.enter(legs, enter).await?;
-        self.type_in(legs, slot, rest).await
+        self.type_in(legs, entry, rest).await
     }
 }
 
@@ -400,4 +420,12 @@ fn typed_command(text: &str) -> Operation {
         kind: OperationKind::TypedCommand,
         detail: text.to_owned(),
     }
+}
+
+/// Whether a key that may enter a line at a prompt is another key to a program that has the screen.
+const fn is_letter(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'a' | b'A' | b'v' | b'V' | b'e' | b'E' | b'#' | 0x04 | 0x05
+    )
 }

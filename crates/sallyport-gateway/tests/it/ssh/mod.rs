@@ -15,6 +15,7 @@ mod odd_target;
 mod recorded_bytes;
 mod redaction;
 mod shell;
+mod smuggle;
 mod target;
 mod transfer;
 mod wire;

@@ -6,7 +6,7 @@
 //! Not here: the wait itself (`session`), lines typed in a terminal (`guard`).
 
 use bytes::BytesMut;
-use sallyport_core::authz::Reason;
+use sallyport_core::{authz::Reason, policy::opens_shell};
 use sallyport_evidence::recording::FrameKind;
 
 use super::{Stop, order::Order, refuse_launch};
@@ -43,7 +43,12 @@ pub(super) struct Meanwhile {
 /// What keeps lines back in a terminal where commands must be approved. A shell without a terminal shows
 /// no prompt, and one whose terminal cannot be followed none that is known.
 pub(super) async fn guard_of(session: &Session, order: &Order) -> Result<Option<Guard>, Stop> {
-    let is_shell = order.launch == Launch::Shell;
+    let is_shell = match &order.launch {
+        Launch::Shell => true,
+        // It runs what it reads, as a shell does.
+        Launch::Exec(command) => opens_shell(&String::from_utf8_lossy(command)),
+        Launch::Sftp | Launch::Subsystem(_) => false,
+    };
     if !is_shell && order.pty.is_none() {
         return Ok(None);
     }
