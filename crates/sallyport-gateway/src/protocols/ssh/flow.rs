@@ -40,20 +40,31 @@ use tokio_util::io::poll_read_buf;
 /// packets; russh's is topped up when half is used, so that a distant client gets less out of one of
 /// the same size. All of it may have to be held for a target that takes nothing.
 pub(super) const WINDOW_BYTES: u32 = 3 * 1024 * 1024;
-/// What a target's channel may send before it is taken: enough for 100 MiB/s over 150 ms. A valve holds
-/// the target back long before so much waits here.
-pub(super) const TARGET_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// What a target's channel may send before it is taken. OpenSSH's is 2 MiB, topped up after a few
+/// packets; russh's is topped up when half is used, so this is the least that gives as much over any
+/// distance. No more, because OpenSSH's server reads ahead as far as the window goes, into a buffer that it
+/// copies at every quarter of a megabyte: 16 MiB made it copy a gigabyte.
+pub(super) const TARGET_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
 /// The window of a channel that must wait. The smallest that russh extends again at all: it does so
 /// when less than half is left, in whole bytes.
 pub(super) const DRIP_BYTES: u32 = 2;
-/// What a channel may have waiting before it must wait itself.
-pub(super) const CONGESTED_BYTES: usize = 512 * 1024;
+/// What a client's channel may have waiting before it must wait itself. A sender that shares a core with its
+/// reader is often this far ahead; more would have to be held, with a window's worth, for a target that
+/// takes nothing.
+pub(super) const CONGESTED_BYTES: usize = 1280 * 1024;
+/// What a target's channel may have waiting before its connection is not read.
+pub(super) const HELD_BACK_BYTES: usize = 512 * 1024;
 /// What all channels of a connection may have waiting before none gets a full window.
 pub(super) const CROWDED_BYTES: usize = 16 * 1024 * 1024;
 /// More than this is waiting only when the peer sends more than it was allowed.
 pub(super) const BACKLOG_BYTES_MAX: usize = CROWDED_BYTES + 8 * 1024 * 1024;
-/// How long a connection is not read after a drip.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long a connection is not read after a drip: at first, so that a channel that was congested for a
+/// moment goes on soon,
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// and after many in a row, so that one that is stuck costs nothing.
+const PAUSE_MAX: Duration = Duration::from_millis(32);
+/// Drips are in a row when no more than this is read between them.
+const DRIPPING_BYTES: usize = 16 * 1024;
 
 /// What is waiting on a connection, as far as the next window depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,7 +139,7 @@ impl Valve {
         }
     }
 
-    /// The next read waits [`PAUSE`].
+    /// The next read waits, the longer the more often this was said with little read in between.
     pub(super) fn pause(&self) {
         self.0.position.store(PAUSED, Ordering::Release);
     }
@@ -147,6 +158,8 @@ pub(super) struct ValvedStream<S> {
     stream: S,
     valve: Valve,
     pause: Option<Pin<Box<Sleep>>>,
+    next_pause: Duration,
+    read_since_pause: usize,
     ahead: BytesMut,
     ahead_bytes: usize,
 }
@@ -157,6 +170,8 @@ impl<S> ValvedStream<S> {
             stream,
             valve,
             pause: None,
+            next_pause: PAUSE_MIN,
+            read_since_pause: 0,
             ahead: BytesMut::new(),
             ahead_bytes: AHEAD_BYTES_MIN,
         }
@@ -169,7 +184,12 @@ impl<S> ValvedStream<S> {
             CLOSED => return Poll::Pending,
             PAUSED => {
                 state.position.store(OPEN, Ordering::Release);
-                self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+                if self.read_since_pause > DRIPPING_BYTES {
+                    self.next_pause = PAUSE_MIN;
+                }
+                self.read_since_pause = 0;
+                self.pause = Some(Box::pin(tokio::time::sleep(self.next_pause)));
+                self.next_pause = self.next_pause.saturating_mul(2).min(PAUSE_MAX);
             }
             _ => {}
         }
@@ -221,6 +241,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ValvedStream<S> {
         let taken = this.ahead.len().min(buffer.remaining());
         buffer.put_slice(this.ahead.get(..taken).unwrap_or_default());
         this.ahead.advance(taken);
+        this.read_since_pause = this.read_since_pause.saturating_add(taken);
         Poll::Ready(Ok(()))
     }
 }
@@ -279,6 +300,29 @@ mod tests {
     fn a_crowded_connection_has_no_full_windows() {
         let crowded = Backlog::new(LITTLE, [CROWDED_BYTES + 1].into_iter());
         assert_eq!(crowded.next_window_bytes(DRIP_BYTES), DRIP_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_while_little_is_read_and_begin_anew_after_much() {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let valve = Valve::default();
+        let mut stream = ValvedStream::new(far, valve.clone());
+        let mut paused = async |bytes: usize| {
+            tokio::io::AsyncWriteExt::write_all(&mut near, &vec![0; bytes])
+                .await
+                .unwrap();
+            valve.pause();
+            let before = tokio::time::Instant::now();
+            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut vec![0; bytes])
+                .await
+                .unwrap();
+            before.elapsed().as_millis()
+        };
+        for expected in [1, 2, 4, 8, 16, 32, 32] {
+            assert_eq!(paused(2).await, expected);
+        }
+        assert_eq!(paused(DRIPPING_BYTES + 1).await, 32);
+        assert_eq!(paused(2).await, 1);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Stream, TargetEvent, TargetInbox, UpstreamError};
 use crate::protocols::ssh::{
-    flow::{CONGESTED_BYTES, CROWDED_BYTES, Valve},
+    flow::{CROWDED_BYTES, HELD_BACK_BYTES, Valve},
     meeting::Meeting,
 };
 
@@ -43,7 +43,7 @@ impl Port {
             .map(|inbox| inbox.backlog_bytes())
             .fold(0, usize::saturating_add);
         match channels.len() {
-            0 | 1 => waiting_bytes > CONGESTED_BYTES,
+            0 | 1 => waiting_bytes > HELD_BACK_BYTES,
             _ => waiting_bytes > CROWDED_BYTES,
         }
     }
