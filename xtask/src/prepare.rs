@@ -61,9 +61,11 @@ const WANTED: &[Wanted] = &[
 /// Exact, so that a new release of theirs cannot change what our tests say.
 const PYTHON_PACKAGES: &[&str] = &[
     "ansible-core==2.19.14",
+    "asyncpg==0.32.0",
     "asyncssh==2.24.1",
     "cryptography==50.0.2",
     "paramiko==4.0.0",
+    "psycopg==3.3.9",
     "ssh-audit==3.9.0",
 ];
 

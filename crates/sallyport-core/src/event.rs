@@ -60,6 +60,7 @@ event_names! {
     CertificateIssued "certificate.issued" "An SSH user certificate was issued at sign-in. `serial`, `fingerprint`, `expires_at`.";
     ApiTokenCreated "api_token.created" "An API token was made. `scopes`, `expires_at`.";
     ApiTokenRevoked "api_token.revoked" "An API token was revoked.";
+    PassIssued "pass.issued" "Somebody made a pass. `account`, `target`, `expires_at`.";
     PasswordSet "password.set" "A password was set.";
     TotpSet "totp.set" "A one-time-code secret was set.";
     AuthenticationSucceeded "authentication.succeeded" "Somebody proved who they are. `methods`, `strength`, `ip`, `door`.";
@@ -97,7 +98,7 @@ event_names! {
     LeaseFailed "lease.failed" "A credential could not be made. `engine`, `cause`.";
     LeaseRevoked "lease.revoked" "A credential is gone. `engine`, `attempts`.";
     LeaseRevocationFailed "lease.revocation_failed" "Revoking failed and will be tried again. `engine`, `attempts`.";
-    OperationRecorded "operation.recorded" "One operation of a session. `kind`, `detail`, `outcome`, `exit_status`, `size_bytes`, `sha256`, times.";
+    OperationRecorded "operation.recorded" "One operation of a session. `kind`, `detail`, `outcome`, `exit_status`, `size_bytes`, `sha256`, `statement`, times.";
     OperationHeld "operation.held" "An operation waits for other people. `session_id`, `person_id`, `account`, `target`, `kind`, `detail`, `command_hash`, `content_hash`, `quorums`, `expires_at`, `bundle`.";
     OperationApproved "operation.approved" "One approver voted yes on a held operation. `content_hash`, `approvals_missing`, `comment`.";
     OperationVetoed "operation.denied" "One approver voted no on a held operation. `content_hash`, `comment`.";

@@ -126,13 +126,21 @@ pub enum OperationKind {
     ForwardAgent,
     /// An environment variable for what is launched.
     Environment,
+    /// Use of one database of a server.
+    Database,
+    /// SQL as a client sent it: one statement, or several in one message.
+    Statement,
+    /// A function of a database called without SQL.
+    FunctionCall,
+    /// A connection that follows a database's changes.
+    Replication,
     /// Something the protocol has and we never offer; evidence only, no policy can permit it.
     Unsupported,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Shell,
         Self::Exec,
         Self::Subsystem,
@@ -146,6 +154,10 @@ impl OperationKind {
         Self::ForwardRemoteSocket,
         Self::ForwardAgent,
         Self::Environment,
+        Self::Database,
+        Self::Statement,
+        Self::FunctionCall,
+        Self::Replication,
         Self::Unsupported,
     ];
 
@@ -166,6 +178,10 @@ impl OperationKind {
             Self::ForwardRemoteSocket => "forward_remote_socket",
             Self::ForwardAgent => "forward_agent",
             Self::Environment => "environment",
+            Self::Database => "database",
+            Self::Statement => "statement",
+            Self::FunctionCall => "function_call",
+            Self::Replication => "replication",
             Self::Unsupported => "unsupported",
         }
     }
@@ -176,8 +192,8 @@ impl OperationKind {
 pub struct Operation {
     /// Kind.
     pub kind: OperationKind,
-    /// What exactly: the command line, the file's path, the subsystem's name, `NAME=value`, or where a
-    /// connection goes: `db-1.internal:5432`, `[2001:db8::1]:443`, `/run/app.sock`. Destinations in
+    /// What exactly: the command line, the file's path, the subsystem's name, `NAME=value`, the
+    /// database's name, the SQL, or where a connection goes: `db-1.internal:5432`, `[2001:db8::1]:443`, `/run/app.sock`. Destinations in
     /// their one canonical spelling, everything else as the protocol spelled it, invalid UTF-8
     /// replaced; at most 32 KiB.
     pub detail: String,
@@ -197,7 +213,9 @@ impl Operation {
             | OperationKind::FileUpload
             | OperationKind::FileDownload
             | OperationKind::FileChange
-            | OperationKind::TypedCommand => Action::OperationRun,
+            | OperationKind::TypedCommand
+            | OperationKind::Database
+            | OperationKind::Statement => Action::OperationRun,
             OperationKind::Subsystem if self.detail == FOLLOWED_SUBSYSTEM => Action::OperationRun,
             OperationKind::Subsystem
             | OperationKind::ForwardLocal
@@ -206,6 +224,8 @@ impl Operation {
             | OperationKind::ForwardRemoteSocket
             | OperationKind::ForwardAgent
             | OperationKind::Environment
+            | OperationKind::FunctionCall
+            | OperationKind::Replication
             | OperationKind::Unsupported => Action::FeatureUse,
         }
     }
@@ -233,7 +253,7 @@ pub enum OperationOutcome {
 pub struct OperationRecord {
     /// Id.
     pub id: OperationId,
-    /// SSH channel or its like, as numbered in the recording.
+    /// SSH channel, connection to a database or their like, as numbered in the recording.
     pub channel: u32,
     /// What.
     pub operation: Operation,
@@ -247,8 +267,40 @@ pub struct OperationRecord {
     pub reason: Option<String>,
     /// Exit status, for commands that ended with one.
     pub exit_status: Option<u32>,
-    /// Bytes of a file moved.
+    /// Bytes of a file moved, or of what a statement's result or copied rows took on the wire.
     pub size_bytes: Option<u64>,
     /// SHA-256 of a file moved, lower-case hex; absent when it was not moved whole and in order.
     pub sha256: Option<String>,
+    /// What is known of a statement beside its text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<StatementRecord>,
 }
+
+/// What is known of an executed statement beside its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementRecord {
+    /// Values bound to its parameters, in order; nothing for NULL. Text as the client sent it, other
+    /// bytes as `\x` and hex; each cut at [`PARAMETER_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Option<String>>,
+    /// How many parameters there were, when not all are in `parameters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter_count: Option<u32>,
+    /// What the server says it did: `SELECT 3`; several separated by `; `.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// Rows that came back, or were copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// The server's error code (SQLSTATE), when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+    /// SHA-256 of the whole text, lower-case hex, when the operation's detail is only its beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_sha256: Option<String>,
+}
+
+/// Longest value of one parameter in the evidence, in bytes.
+pub const PARAMETER_BYTES_MAX: usize = 1_024;
+/// Most parameters of one statement in the evidence.
+pub const PARAMETERS_MAX: usize = 64;

@@ -98,6 +98,12 @@ pub trait ControlPlane: Send + Sync {
         proof: api::PasswordProof,
     ) -> Result<api::AuthenticationAnswer, ControlError>;
 
+    /// Checks a pass shown for an account.
+    async fn prove_pass(
+        &self,
+        proof: api::PassProof,
+    ) -> Result<api::AuthenticationAnswer, ControlError>;
+
     /// Asks to open a session.
     async fn open_session(&self, open: api::OpenSession) -> Result<OpenAnswer, ControlError>;
 

@@ -1,6 +1,7 @@
 //! Reaching a target: directly over TCP, within a time.
 //!
-//! INVARIANT: called with an address that came with a verified permit, by `Session::dial` alone.
+//! INVARIANT: called with an address that came with a verified permit: by `Session::dial`, and by a
+//! [`WayToStop`] that a session gave out.
 
 use std::{io, time::Duration};
 
@@ -28,6 +29,29 @@ pub enum DialError {
     /// The session ended first.
     #[error("reach target of a session that is over")]
     SessionOver(#[source] crate::session::SessionOver),
+}
+
+/// The way to a target on which nothing is asked but to stop what a session began there. It outlives the
+/// session: what still runs when a grant ends must not run on.
+#[derive(Clone, Debug)]
+pub struct WayToStop {
+    address: String,
+    timeout: Duration,
+}
+
+impl WayToStop {
+    /// Called by a session alone.
+    pub(crate) const fn new(address: String, timeout: Duration) -> Self {
+        Self { address, timeout }
+    }
+
+    /// Connects to the target.
+    ///
+    /// # Errors
+    /// [`DialError::TimedOut`] or [`DialError::Connect`].
+    pub async fn dial(&self) -> Result<TcpStream, DialError> {
+        dial(&self.address, self.timeout).await
+    }
 }
 
 /// Connects to `address`, a `host:port`.

@@ -179,6 +179,26 @@ impl Door {
         self.prove(self.node.control.prove_password(proof)).await
     }
 
+    /// Proves a person by a pass that was made for this account.
+    ///
+    /// # Errors
+    /// [`ControlError`]; nothing is proven then.
+    pub async fn prove_pass(
+        &self,
+        claim: Claim,
+        pass: Sensitive,
+        account: AccountName,
+        target: TargetName,
+    ) -> Result<AuthenticationAnswer, ControlError> {
+        let proof = api::PassProof {
+            facts: self.facts(claim),
+            pass,
+            account,
+            target,
+        };
+        self.prove(self.node.control.prove_pass(proof)).await
+    }
+
     /// Asks for access.
     ///
     /// # Errors

@@ -86,7 +86,11 @@ fn refused_by_permit(constraints: &Constraints, kind: OperationKind) -> Option<R
         | OperationKind::ForwardRemote
         | OperationKind::ForwardRemoteSocket
         | OperationKind::ForwardAgent
-        | OperationKind::Environment => None,
+        | OperationKind::Environment
+        | OperationKind::Database
+        | OperationKind::Statement
+        | OperationKind::FunctionCall
+        | OperationKind::Replication => None,
         // Whatever a policy says.
         OperationKind::Unsupported => Some(Reason::FeatureRefused),
     }

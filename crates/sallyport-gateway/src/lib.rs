@@ -29,6 +29,7 @@ pub mod session;
 pub mod spool;
 pub mod stream;
 pub mod tasks;
+pub mod tls;
 
 mod connection;
 mod listener;

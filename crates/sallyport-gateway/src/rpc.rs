@@ -38,6 +38,7 @@ use self::link::{FrameReader, Link, LinkError};
 use crate::{
     control::{ControlError, ControlPlane, OpenAnswer},
     directives::Directives,
+    tls::TlsIdentity,
 };
 
 /// Calls under way at one time, waiting for approval excepted. Control serves 256 of both together.
@@ -62,6 +63,8 @@ pub struct RpcSettings {
     pub sealing_key: Vec<u8>,
     /// Where this gateway takes clients.
     pub entrances: Vec<api::Entrance>,
+    /// What control certifies.
+    pub tls: Arc<TlsIdentity>,
     /// How long an answer may take.
     pub call_timeout: Duration,
     /// How long control may be silent.
@@ -181,6 +184,7 @@ impl RpcClient {
             sealing_key: self.settings.sealing_key.clone(),
             live_sessions: self.directives.call_roll(),
             entrances: self.settings.entrances.clone(),
+            tls_public_key: self.settings.tls.public_key().to_vec(),
         });
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let frame = FromGateway { id, call: hello };
@@ -190,6 +194,7 @@ impl RpcClient {
         let welcome = welcome.unwrap_or(Err(LinkError::Silent {
             silence_s: WELCOME_TIME.as_secs(),
         }))?;
+        self.settings.tls.adopt(welcome.tls_certificate.clone());
         self.directives.welcomed(welcome, self.clock.now());
         let (link, frames) = Link::new(CALLS_MAX.saturating_add(WAITS_MAX));
         Ok((reader, write_half, link, frames))
@@ -325,6 +330,14 @@ impl ControlPlane for RpcClient {
         proof: api::PasswordProof,
     ) -> Result<api::AuthenticationAnswer, ControlError> {
         self.authenticate("prove_password", Call::ProvePassword(proof))
+            .await
+    }
+
+    async fn prove_pass(
+        &self,
+        proof: api::PassProof,
+    ) -> Result<api::AuthenticationAnswer, ControlError> {
+        self.authenticate("prove_pass", Call::ProvePass(proof))
             .await
     }
 

@@ -38,6 +38,7 @@ use crate::{
     sealing::{SealingKey, UnsealError},
     spool::{Spool, SpoolError},
     tasks::Tasks,
+    tls::{TlsError, TlsIdentity},
 };
 
 /// How often sessions are looked at whose time may be over.
@@ -83,6 +84,9 @@ pub enum GatewayError {
     /// No sealing key could be made.
     #[error("make the sealing key")]
     SealingKey(#[source] UnsealError),
+    /// No TLS key could be made.
+    #[error("make the TLS identity")]
+    Tls(#[source] TlsError),
     /// A protocol cannot be offered.
     #[error("set up the protocols")]
     Protocol(#[source] SetupError),
@@ -156,12 +160,14 @@ impl Gateway {
 
         let live = Arc::new(LiveSessions::new(config.limits.connections_max));
         let directives = Arc::new(Directives::new(Arc::clone(&live), READ_BUNDLE));
-        let doorways = bind_sockets(&config).await?;
+        let tls = Arc::new(TlsIdentity::generate().map_err(GatewayError::Tls)?);
+        let doorways = bind_sockets(&config, &tls).await?;
         let settings = RpcSettings {
             socket: config.control_socket.clone(),
             gateway_id: gateway_id.clone(),
             sealing_key: sealing_key.public().to_vec(),
             entrances: doorways.iter().map(Doorway::entrance).collect(),
+            tls,
             call_timeout: config.limits.call_timeout(),
             silence: config.limits.control_silence(),
         };
@@ -288,15 +294,21 @@ impl Doorway {
     }
 }
 
-async fn bind_sockets(config: &GatewayConfig) -> Result<Vec<Doorway>, GatewayError> {
+async fn bind_sockets(
+    config: &GatewayConfig,
+    tls: &Arc<TlsIdentity>,
+) -> Result<Vec<Doorway>, GatewayError> {
     let setup = ProtocolSetup {
         data_directory: config.data_directory.clone(),
         limits: config.limits.clone(),
+        tls: Arc::clone(tls),
     };
     let mut doorways = Vec::new();
     for protocol in protocols::all(&setup).map_err(GatewayError::Protocol)? {
         let kind = protocol.describe().kind;
-        let address = config.ssh_listen;
+        let Some(address) = config.listen(&kind) else {
+            continue;
+        };
         let refused = |source| GatewayError::Listen {
             address,
             protocol: kind.clone(),

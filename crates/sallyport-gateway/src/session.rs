@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     control::ControlError,
-    dial::{self, DialError},
+    dial::{self, DialError, WayToStop},
     enforce::{self, OperationDecision},
     node::Node,
     stream::{CutStream, TargetStream},
@@ -160,6 +160,21 @@ impl Session {
             }
             end = self.state.ended() => Err(DialError::SessionOver(SessionOver(end))),
         }
+    }
+
+    /// Where the target is: `host:port`, for comparing with what a certificate names.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.upstream.address
+    }
+
+    /// How to ask the target to stop what this session began there, also once it is over.
+    #[must_use]
+    pub fn way_to_stop(&self) -> WayToStop {
+        WayToStop::new(
+            self.upstream.address.clone(),
+            self.node.limits.dial_timeout(),
+        )
     }
 
     /// Pins the host key the target showed. Log in only after `Ok`.

@@ -395,6 +395,7 @@ impl Harness {
             end_now: Vec::new(),
             paused: Vec::new(),
             control_grace_s: control_grace.as_secs(),
+            tls_certificate: Vec::new(),
         };
         self.node.directives.welcomed(welcome, self.clock.now());
     }

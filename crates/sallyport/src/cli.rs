@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        account, apply, audit, break_glass, completion, config, enrol, grant, key, lease, lock,
+        account, apply, audit, break_glass, completion, config, db, enrol, grant, key, lease, lock,
         login, logout, operation, operator, person, policy, recording, request, review, session,
         ssh_authority, status, target, token, whoami,
     },
@@ -79,6 +79,7 @@ enum Online {
     Person(person::Person),
     Key(key::Key),
     Token(token::Token),
+    Db(db::Db),
     SshAuthority(ssh_authority::SshAuthority),
     Apply(apply::Apply),
     Operator(operator::Operator),
@@ -124,6 +125,7 @@ impl Online {
             Self::Apply(command) => command.run(context).await,
             Self::Audit(command) => command.run(context).await,
             Self::BreakGlass(command) => command.run(context).await,
+            Self::Db(command) => command.run(context).await,
             Self::Enrol(command) => command.run(context).await,
             Self::Grant(command) => command.run(context).await,
             Self::Key(command) => command.run(context).await,

@@ -35,13 +35,16 @@ pub struct GatewayHello {
     pub live_sessions: Vec<SessionId>,
     /// Where it takes clients.
     pub entrances: Vec<Entrance>,
+    /// Public key that its TLS listeners prove: an uncompressed point on P-256 (SEC 1, 2.3.3), fresh at
+    /// each start.
+    pub tls_public_key: Vec<u8>,
 }
 
 /// Where a gateway takes clients of one protocol, and how they recognise it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entrance {
-    /// Protocol kind: `ssh`.
+    /// Protocol kind: `ssh`, `postgres`.
     pub protocol: String,
     /// TCP port.
     pub port: u16,
@@ -65,6 +68,8 @@ pub struct Welcome {
     pub paused: Vec<(SessionId, PersonName)>,
     /// How long sessions may live on while control is away, in seconds.
     pub control_grace_s: u64,
+    /// Certificate over the gateway's TLS key, X.509 DER, of the authority that vouches for the API too.
+    pub tls_certificate: Vec<u8>,
 }
 
 /// Facts about a connection that go with every proof.
@@ -111,6 +116,20 @@ pub struct PasswordProof {
     pub password: Option<Sensitive>,
     /// One-time code.
     pub code: Option<Sensitive>,
+}
+
+/// A pass was shown over an encrypted connection.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassProof {
+    /// Facts of the connection.
+    pub facts: AuthenticationFacts,
+    /// The pass.
+    pub pass: Sensitive,
+    /// Account the client names.
+    pub account: AccountName,
+    /// Target the client names.
+    pub target: TargetName,
 }
 
 /// Control's answer to a proof.
@@ -377,6 +396,8 @@ pub enum Call {
     ProveSshCertificate(SshCertificateProof),
     /// Proof by password and/or code.
     ProvePassword(PasswordProof),
+    /// Proof by a pass.
+    ProvePass(PassProof),
     /// Asks to open a session.
     OpenSession(OpenSession),
     /// Asks for access.

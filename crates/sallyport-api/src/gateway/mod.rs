@@ -12,8 +12,8 @@ mod push;
 pub use call::{
     Anchor, AuthenticationAnswer, AuthenticationFacts, Call, CallError, ChallengeAnswer,
     Credential, Entrance, Fault, GatewayHello, HeldProgress, HoldOperation, OpenSession, Opened,
-    OperationBatch, PasswordProof, Refused, Reply, RequestAnswer, RequestProgress, SessionClosed,
-    SshCertificateProof, SshKeyProof, Submission, Welcome,
+    OperationBatch, PassProof, PasswordProof, Refused, Reply, RequestAnswer, RequestProgress,
+    SessionClosed, SshCertificateProof, SshKeyProof, Submission, Welcome,
 };
 pub use codec::{FRAME_BYTES_MAX, FrameError, decode_frame, encode_frame};
 pub use credential::CredentialContent;

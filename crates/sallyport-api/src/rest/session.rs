@@ -121,6 +121,23 @@ pub struct SessionGroupView {
     pub bytes_down: u64,
 }
 
+/// What is known of an executed statement beside its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatementView {
+    /// Values bound to its parameters, in order; null for NULL.
+    pub parameters: Vec<Option<String>>,
+    /// How many parameters there were, when not all are listed.
+    pub parameter_count: Option<u32>,
+    /// What the server says it did: `SELECT 3`.
+    pub tag: Option<String>,
+    /// Rows that came back, or were copied.
+    pub rows: Option<u64>,
+    /// The server's error code (SQLSTATE).
+    pub sqlstate: Option<String>,
+    /// SHA-256 of the whole text, when `detail` is only its beginning.
+    pub text_sha256: Option<String>,
+}
+
 /// One operation of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OperationView {
@@ -136,10 +153,13 @@ pub struct OperationView {
     pub reason: Option<String>,
     /// Exit status of a command.
     pub exit_status: Option<u32>,
-    /// Bytes of a file moved.
+    /// Bytes of a file moved, or of a statement's result or copied rows.
     pub size_bytes: Option<u64>,
     /// SHA-256 of a file moved.
     pub sha256: Option<String>,
+    /// Of a statement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<StatementView>,
     /// When it began.
     #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,

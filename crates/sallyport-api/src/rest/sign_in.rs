@@ -57,6 +57,29 @@ pub struct SignedIn {
     pub known_hosts: Vec<String>,
 }
 
+/// `POST /v1/self/passes`: makes a pass, which proves the caller to a gateway where a client can send
+/// nothing but a password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePass {
+    /// What it is for: `account@target`.
+    pub on: String,
+    /// Life in seconds, 30 to 3,600; 600 when absent. Never longer than the sign-in.
+    pub ttl_s: Option<u64>,
+}
+
+/// Answer to [`CreatePass`].
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedPass {
+    /// The pass. Shown this once.
+    pub pass: Sensitive,
+    /// Its end.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: sallyport_core::time::Timestamp,
+    /// Where gateways take clients of the target's protocol, by port; empty while none is connected.
+    pub ports: Vec<u16>,
+}
+
 /// `GET /v1/whoami`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WhoAmI {

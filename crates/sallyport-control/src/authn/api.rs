@@ -5,8 +5,8 @@ use sallyport_api::rest::{
     page::{Page, PageQuery},
     problem::Problem,
     sign_in::{
-        AddKey, ApiTokenView, CreateApiToken, CreatedApiToken, Enrol, Enrolled, KeyView, SignIn,
-        SignedIn, WhoAmI,
+        AddKey, ApiTokenView, CreateApiToken, CreatePass, CreatedApiToken, CreatedPass, Enrol,
+        Enrolled, KeyView, SignIn, SignedIn, WhoAmI,
     },
 };
 use sallyport_core::{
@@ -16,7 +16,7 @@ use sallyport_core::{
 use utoipa_axum::routes;
 
 use super::{
-    enrolment, known_hosts,
+    enrolment, known_hosts, pass,
     sign_in::{self},
     ssh_key,
     store::{self, key::SshKey, token::ApiToken},
@@ -56,6 +56,7 @@ pub fn routes() -> Routes {
         .route(show, routes!(list_tokens))
         .route(edit, routes!(create_token))
         .route(edit, routes!(revoke_token))
+        .route(edit, routes!(create_pass))
 }
 
 /// Turns a one-time code into an account.
@@ -229,6 +230,18 @@ async fn create_token(
         token: text,
     };
     Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// Makes a pass: a password for minutes, for one account.
+#[utoipa::path(post, path = "/v1/self/passes", tag = "self", request_body = CreatePass,
+    responses((status = 201, body = CreatedPass), (status = "default", body = Problem)))]
+async fn create_pass(
+    State(control): State<Control>,
+    caller: Caller,
+    JsonBody(body): JsonBody<CreatePass>,
+) -> Result<(StatusCode, Json<CreatedPass>), HttpProblem> {
+    let created = pass::create(&control, &caller, &body).await?;
+    Ok((StatusCode::CREATED, Json(created)))
 }
 
 /// Revokes an API token of the caller.

@@ -29,6 +29,7 @@ use crate::{
 pub(super) enum TokenKind {
     SignIn,
     Api,
+    Pass,
 }
 
 impl TokenKind {
@@ -36,12 +37,13 @@ impl TokenKind {
         match self {
             Self::SignIn => "spt_",
             Self::Api => "spk_",
+            Self::Pass => "spp_",
         }
     }
 
     /// The kind of a token and its hash; `None` for what cannot be a token.
     pub(super) fn read(token: &str) -> Option<(Self, Vec<u8>)> {
-        let kind = [Self::SignIn, Self::Api]
+        let kind = [Self::SignIn, Self::Api, Self::Pass]
             .into_iter()
             .find(|kind| token.starts_with(kind.prefix()))?;
         (token.len() == kind.prefix().len() + BODY_CHARS).then(|| (kind, hash(token)))
@@ -100,6 +102,8 @@ pub async fn caller_of_bearer(
     let found = match kind {
         TokenKind::SignIn => store::token::sign_in_by_hash(&mut reader, token_hash).await,
         TokenKind::Api => store::token::api_token_by_hash(&mut reader, token_hash).await,
+        // It proves somebody to gateways, for one account, and is nothing to the API.
+        TokenKind::Pass => return Err(BearerError::Unknown),
     };
     caller_of_found(control, &mut reader, found, ip).await
 }

@@ -295,6 +295,7 @@ async fn enrol_person(
         .and(Event::new(EventName::TotpSet, &person.id));
     tx.commit(events).await?;
     control.doors().proofs.forget_person(&person.id);
+    control.doors().passes.forget_person(&person.id);
     Ok(Some(Enrolled { person, totp_uri }))
 }
 

@@ -7,7 +7,8 @@
 //! what it yields is at least as strong as either.
 
 use sallyport_api::gateway::{
-    AuthenticationAnswer, AuthenticationFacts, PasswordProof, SshCertificateProof, SshKeyProof,
+    AuthenticationAnswer, AuthenticationFacts, PassProof, PasswordProof, SshCertificateProof,
+    SshKeyProof,
 };
 use sallyport_core::{
     authz::Reason,
@@ -20,6 +21,7 @@ use super::{
     authority,
     factor::{self, Attempt, Failure, Refusal, Typed},
     proof::Proof,
+    source::Offence,
     ssh_key::PublicSshKey,
     store,
 };
@@ -211,6 +213,51 @@ pub async fn prove_password(
     )))
     .await?;
     Ok(door.keep(right.person, authentication))
+}
+
+/// A pass was shown where a client sends a password.
+///
+/// # Errors
+/// [`StoreError`]; nobody is proven then.
+pub async fn prove_pass(
+    control: &Control,
+    gateway_id: &GatewayId,
+    proof: &PassProof,
+) -> Result<AuthenticationAnswer, StoreError> {
+    let door = Doorway {
+        control,
+        gateway_id,
+        facts: &proof.facts,
+    };
+    let attempt = door.attempt();
+    // Nobody guesses a pass; a source that tries all the same is not let fill the log.
+    if attempt.is_barred(control) {
+        metrics::counter!("sallyport_authentication_refused_source_total").increment(1);
+        return Ok(AuthenticationAnswer::Refused {
+            reason: Some(Reason::TooManyAttempts),
+        });
+    }
+    let shown = control.doors().passes.find(
+        proof.pass.expose(),
+        &proof.account,
+        &proof.target,
+        control.now(),
+    );
+    let Some(pass) = shown else {
+        attempt.penalise(control, Offence::WrongGuess);
+        return door.refuse(None, "pass", "unknown-pass").await;
+    };
+    let mut reader = control.db().read().await?;
+    // A sign-in that has ended takes its passes with it, however it ended.
+    let sign_in = store::token::sign_in_by_hash(&mut reader, pass.sign_in.clone()).await?;
+    let person = directory::person_by_id(&mut reader, &pass.person_id).await?;
+    drop(reader);
+    let is_signed_in = sign_in.is_some_and(|sign_in| sign_in.person_id == pass.person_id);
+    let Some(person) = person.filter(|_| is_signed_in) else {
+        attempt.penalise(control, Offence::WrongGuess);
+        return door.refuse(None, "pass", "ended-sign-in").await;
+    };
+    door.prove(person, pass.authentication).await
 }
 
 /// Two proofs of one person, as one.

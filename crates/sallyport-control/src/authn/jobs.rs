@@ -32,6 +32,7 @@ pub async fn run(control: Control) {
 pub async fn prune(control: &Control) -> Result<(), StoreError> {
     let now = control.now();
     control.doors().proofs.prune(now);
+    control.doors().passes.prune(now);
     control.doors().penalties.prune(now);
     let before = now.minus(throttle::kept_for(&control.config().sign_in));
     let mut tx = control.db().begin(Actor::System).await?;

@@ -16,6 +16,7 @@ mod factor;
 mod gateway;
 pub mod jobs;
 mod known_hosts;
+mod pass;
 mod password;
 mod proof;
 mod sign_in;
@@ -32,7 +33,7 @@ pub use authority::{
 };
 pub use bearer::{BearerError, caller_again, caller_of_bearer};
 pub use enrolment::{EnrolError, Enrolled, enrol, first_owner_code};
-pub use gateway::{proof, prove_password, prove_ssh_certificate, prove_ssh_key};
+pub use gateway::{proof, prove_pass, prove_password, prove_ssh_certificate, prove_ssh_key};
 pub use sign_in::{SignInError, SignedIn, sign_in, sign_out};
 
 pub(crate) use enrolment::issue as issue_enrolment_code;
@@ -47,6 +48,7 @@ const ONE_TIME_KEY: &str = "authn/one-time.key";
 #[derive(Debug)]
 pub(crate) struct Doors {
     authority: authority::UserAuthority,
+    passes: pass::Passes,
     passwords: password::Passwords,
     penalties: source::Penalties,
     proofs: proof::Proofs,
@@ -62,6 +64,7 @@ impl Doors {
         })?;
         Ok(Self {
             authority: authority::UserAuthority::default(),
+            passes: pass::Passes::default(),
             passwords: password::Passwords::new(),
             penalties: source::Penalties::default(),
             proofs: proof::Proofs::default(),

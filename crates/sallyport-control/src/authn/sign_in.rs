@@ -224,6 +224,7 @@ pub async fn sign_out(control: &Control, caller: &Caller) -> Result<(), SignInEr
         )))
         .await?;
     }
+    control.doors().passes.forget_sign_in(token_hash);
     Ok(())
 }
 

@@ -12,15 +12,15 @@ use sallyport_api::rest::{
     page::{Page, PageQuery},
     problem::Problem,
     session::{
-        Join, Message, OperationView, SessionGroupView, SessionView, Typing, WATCHER_HEADER,
-        WatcherView,
+        Join, Message, OperationView, SessionGroupView, SessionView, StatementView, Typing,
+        WATCHER_HEADER, WatcherView,
     },
     vault::LeaseView,
 };
 use sallyport_core::{
     authz::AdminAction,
     id::{GrantId, SessionId, WatcherId},
-    session::{OperationRecord, oversight::Watcher},
+    session::{OperationRecord, StatementRecord, oversight::Watcher},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -177,6 +177,17 @@ fn watcher_view(watcher: &Watcher) -> WatcherView {
     }
 }
 
+fn statement_view(statement: &StatementRecord) -> StatementView {
+    StatementView {
+        parameters: statement.parameters.clone(),
+        parameter_count: statement.parameter_count,
+        tag: statement.tag.clone(),
+        rows: statement.rows,
+        sqlstate: statement.sqlstate.clone(),
+        text_sha256: statement.text_sha256.clone(),
+    }
+}
+
 fn operation_view(record: &OperationRecord) -> OperationView {
     let outcome = serde_json::to_value(record.outcome).ok();
     OperationView {
@@ -190,6 +201,7 @@ fn operation_view(record: &OperationRecord) -> OperationView {
         exit_status: record.exit_status,
         size_bytes: record.size_bytes,
         sha256: record.sha256.clone(),
+        statement: record.statement.as_ref().map(statement_view),
         started_at: record.started_at,
         ended_at: record.ended_at,
     }

@@ -204,6 +204,7 @@ fn operation_event(session: &store::SessionRow, record: &OperationRecord) -> Eve
         .with("exit_status", record.exit_status)
         .with("size_bytes", record.size_bytes)
         .with("sha256", &record.sha256)
+        .with("statement", &record.statement)
         .with("started_at", record.started_at)
         .with("ended_at", record.ended_at)
 }

@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     authn,
-    kernel::{control::Control, database::StoreError, task},
+    kernel::{control::Control, database::StoreError, task, tls},
     secret,
 };
 
@@ -137,6 +137,8 @@ enum ConnectionError {
     NoHello,
     #[error("reach the store")]
     Store(#[from] StoreError),
+    #[error("certify the gateway's TLS key")]
+    Certify(#[from] tls::TlsError),
 }
 
 async fn serve_gateway(control: &Control, mut stream: UnixStream) -> Result<(), ConnectionError> {
@@ -237,6 +239,11 @@ async fn welcome(control: &Control, hello: &GatewayHello) -> Result<Welcome, Con
         end_now,
         paused: pause::paused_of(control, &hello.gateway_id).await?,
         control_grace_s: CONTROL_GRACE.as_secs(),
+        tls_certificate: tls::gateway_certificate(
+            control.directory(),
+            &control.config().listen.names,
+            &hello.tls_public_key,
+        )?,
     })
 }
 
@@ -332,6 +339,9 @@ async fn answer(control: &Control, gateway_id: &GatewayId, call: Call) -> Reply 
         }
         Call::ProvePassword(proof) => {
             authentication(authn::prove_password(control, gateway_id, &proof).await)
+        }
+        Call::ProvePass(proof) => {
+            authentication(authn::prove_pass(control, gateway_id, &proof).await)
         }
         Call::OpenSession(call) => open::open_session(control, gateway_id, &call).await,
         Call::SubmitRequest(submission) => {

@@ -6,6 +6,7 @@
 //! Not here: secrets of accounts (`secret`), who may use them (`access`, policies).
 
 pub mod api;
+mod identity;
 mod store;
 pub mod workflow;
 

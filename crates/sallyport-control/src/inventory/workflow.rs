@@ -9,7 +9,7 @@ use sallyport_core::{
     inventory::{Account, AccountName, Sensitivity, Target, TargetName},
 };
 
-use super::store;
+use super::{identity, store};
 use crate::{
     broker,
     kernel::{
@@ -59,12 +59,12 @@ fn bad(field: &'static str, problem: impl ToString) -> InventoryError {
 /// [`InventoryError::BadField`].
 pub fn parse_target(spec: &TargetSpec, id: TargetId) -> Result<Target, InventoryError> {
     let name: TargetName = spec.name.parse().map_err(|error| bad("name", error))?;
-    if spec.protocol != "ssh" {
-        return Err(bad(
+    let read_identity = identity::reader(&spec.protocol).ok_or_else(|| {
+        bad(
             "protocol",
-            "is not a protocol this version speaks; use `ssh`",
-        ));
-    }
+            "is not a protocol this version speaks; use `ssh` or `postgres`",
+        )
+    })?;
     check_address(&spec.address)?;
     if spec.labels.len() > 32
         || spec
@@ -82,9 +82,9 @@ pub fn parse_target(spec: &TargetSpec, id: TargetId) -> Result<Target, Inventory
             .map_err(|_| bad("sensitivity", "is one of low, medium, high, critical"))?;
     let mut host_keys = Vec::with_capacity(spec.host_keys.len());
     for text in &spec.host_keys {
-        host_keys.push(canonical_host_key(text).ok_or_else(|| {
-            bad("host_keys", "each is one line of the target's /etc/ssh/ssh_host_*_key.pub, such as `ssh-ed25519 AAAA…`")
-        })?);
+        host_keys.push(
+            read_identity(text).ok_or_else(|| bad("host_keys", identity::form(&spec.protocol)))?,
+        );
     }
     if host_keys.len() > 8 {
         return Err(bad("host_keys", "at most 8"));
@@ -132,14 +132,6 @@ fn is_label(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-}
-
-/// A host key as `algorithm base64`, without options or comment; nothing when it is not one.
-fn canonical_host_key(text: &str) -> Option<String> {
-    let key = russh::keys::ssh_key::PublicKey::from_openssh(text.trim()).ok()?;
-    let line = key.to_openssh().ok()?;
-    let mut words = line.split_ascii_whitespace();
-    Some(format!("{} {}", words.next()?, words.next()?))
 }
 
 /// Makes a target.
@@ -426,10 +418,10 @@ pub async fn pin_host_key(
     if !is_session_on(&mut tx, gateway_id, session_id, target_id).await? {
         return Ok(false);
     }
-    let (Some(mut target), Some(host_key)) = (
-        store::target_by_id(&mut tx, target_id).await?,
-        canonical_host_key(host_key),
-    ) else {
+    let Some(mut target) = store::target_by_id(&mut tx, target_id).await? else {
+        return Ok(false);
+    };
+    let Some(host_key) = identity::pinned(&target.protocol, host_key) else {
         return Ok(false);
     };
     if target.host_keys == [host_key.clone()] {

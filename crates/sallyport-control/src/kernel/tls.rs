@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
 };
 use rustls::{
     ServerConfig,
@@ -44,17 +44,8 @@ pub fn server_config(
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let (params, key) = authority(directory)?;
     let issuer = Issuer::from_params(&params, &key);
-    let mut all = vec![
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        "::1".to_owned(),
-    ];
-    all.extend(names.iter().cloned());
-    let mut leaf = CertificateParams::new(all).map_err(TlsError::Make)?;
+    let mut leaf = leaf(names)?;
     leaf.distinguished_name = named("Sallyport");
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.not_after = rcgen::date_time_ymd(CA_LAST_YEAR, 1, 1);
     let leaf_key = KeyPair::generate().map_err(TlsError::Make)?;
     let certificate = leaf.signed_by(&leaf_key, &issuer).map_err(TlsError::Make)?;
     let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
@@ -68,6 +59,55 @@ pub fn server_config(
         .map_err(TlsError::Use)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Certifies a gateway's TLS key for the names under which clients reach this node, so that whoever pins
+/// the authority for the API knows the gateway's listeners by it as well. `public_key` is an uncompressed
+/// point on P-256; the socket it came over admits nobody but ourselves.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn gateway_certificate(
+    directory: &NodeDirectory,
+    names: &[String],
+    public_key: &[u8],
+) -> Result<Vec<u8>, TlsError> {
+    let (params, key) = authority(directory)?;
+    let issuer = Issuer::from_params(&params, &key);
+    let mut leaf = leaf(names)?;
+    leaf.distinguished_name = named("Sallyport gateway");
+    let certificate = leaf
+        .signed_by(&GatewayKey(public_key), &issuer)
+        .map_err(TlsError::Make)?;
+    Ok(certificate.der().to_vec())
+}
+
+/// The public half of a key that never leaves its gateway.
+struct GatewayKey<'a>(&'a [u8]);
+
+impl PublicKeyData for GatewayKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+/// What every server certificate of this node says, but for whose it is.
+fn leaf(names: &[String]) -> Result<CertificateParams, TlsError> {
+    let mut all = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    all.extend(names.iter().cloned());
+    let mut leaf = CertificateParams::new(all).map_err(TlsError::Make)?;
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.not_after = rcgen::date_time_ymd(CA_LAST_YEAR, 1, 1);
+    Ok(leaf)
 }
 
 /// The authority: read, or made on first use and published.

@@ -106,7 +106,7 @@ async fn begin(control: &Control, gateway_id: &GatewayId) -> Result<Transaction,
 fn check(hold: &Hold) -> Result<(), OperationError> {
     let is_command = matches!(
         hold.operation.kind,
-        OperationKind::Exec | OperationKind::TypedCommand
+        OperationKind::Exec | OperationKind::TypedCommand | OperationKind::Statement
     );
     let problem = if !is_command {
         "it is no command"

@@ -454,6 +454,7 @@ async fn given_evidence_from_a_gateway_then_it_is_on_record_once_however_often_i
         exit_status: Some(0),
         size_bytes: None,
         sha256: None,
+        statement: None,
     };
     let batch = OperationBatch {
         session_id: terms.session_id.clone(),

@@ -490,7 +490,9 @@ fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
 fn hold_terms(question: &Question, requirements: &[Requirement]) -> Option<HoldTerms> {
     let command = match (question.action, &question.operation) {
         (Action::OperationRun, Some(operation)) => match operation.kind {
-            OperationKind::Exec | OperationKind::TypedCommand => &operation.detail,
+            OperationKind::Exec | OperationKind::TypedCommand | OperationKind::Statement => {
+                &operation.detail
+            }
             _ => return None,
         },
         _ => return None,

@@ -718,6 +718,8 @@ fn forwarding_other_subsystems_and_environment_are_features_and_the_rest_is_not(
             | OperationKind::ForwardAgent
             | OperationKind::Environment
             | OperationKind::Subsystem
+            | OperationKind::FunctionCall
+            | OperationKind::Replication
             | OperationKind::Unsupported => Action::FeatureUse,
             _ => Action::OperationRun,
         };
@@ -911,7 +913,10 @@ fn only_commands_wait_and_a_shell_carries_the_rules_for_what_is_typed_in_it() {
     let policies = Policies::requiring(vec![command_rule(1, None, 600, "*")]);
     permitted(&policies, &question(Action::SessionOpen));
     for kind in OperationKind::ALL {
-        let is_command = matches!(kind, OperationKind::Exec | OperationKind::TypedCommand);
+        let is_command = matches!(
+            kind,
+            OperationKind::Exec | OperationKind::TypedCommand | OperationKind::Statement
+        );
         let decision = decide(&policies, &about(kind, "x"));
         match decision {
             Decision::Permit(_) => assert!(!is_command, "{kind:?} did not wait"),

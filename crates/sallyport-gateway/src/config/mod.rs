@@ -22,6 +22,9 @@ pub struct GatewayConfig {
     /// Where SSH clients are accepted. Default 127.0.0.1:7022.
     #[serde(default = "default_ssh_listen")]
     pub ssh_listen: SocketAddr,
+    /// Where PostgreSQL clients are accepted. Nowhere when absent.
+    #[serde(default)]
+    pub postgres_listen: Option<SocketAddr>,
     /// Bounds on what peers can take.
     #[serde(default)]
     pub limits: Limits,
@@ -32,6 +35,16 @@ fn default_ssh_listen() -> SocketAddr {
 }
 
 impl GatewayConfig {
+    /// Where clients of a protocol are accepted; nothing when it is not offered.
+    #[must_use]
+    pub fn listen(&self, protocol: &str) -> Option<SocketAddr> {
+        match protocol {
+            "ssh" => Some(self.ssh_listen),
+            "postgres" => self.postgres_listen,
+            _ => None,
+        }
+    }
+
     /// Settings with every default, for a gateway with these paths.
     #[must_use]
     pub fn new(data_directory: PathBuf, control_socket: PathBuf) -> Self {
@@ -39,6 +52,7 @@ impl GatewayConfig {
             data_directory,
             control_socket,
             ssh_listen: default_ssh_listen(),
+            postgres_listen: None,
             limits: Limits::default(),
         }
     }

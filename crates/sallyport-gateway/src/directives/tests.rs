@@ -81,6 +81,7 @@ async fn a_welcome_ends_what_control_no_longer_knows() {
             end_now: vec![(session_id(1), EndReason::GrantEnded)],
             paused: Vec::new(),
             control_grace_s: 60,
+            tls_certificate: Vec::new(),
         },
         harness.clock.now(),
     );

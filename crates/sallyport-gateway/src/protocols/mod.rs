@@ -8,14 +8,16 @@
 //!
 //! Not here: accepting connections and their limits (`listener`).
 
+pub mod postgres;
 pub mod ssh;
+mod wording;
 
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use sallyport_core::descriptor::Descriptor;
 
-use crate::{config::Limits, door::Door, stream::ClientStream};
+use crate::{config::Limits, door::Door, stream::ClientStream, tls::TlsIdentity};
 
 /// What a protocol may need to get ready, once at the gateway's start.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct ProtocolSetup {
     pub data_directory: PathBuf,
     /// The gateway's limits.
     pub limits: Limits,
+    /// What a listener that speaks TLS proves.
+    pub tls: Arc<TlsIdentity>,
 }
 
 /// Why a protocol cannot be offered.
@@ -75,5 +79,8 @@ pub trait Protocol: Send + Sync {
 /// # Errors
 /// [`SetupError`] of the first that cannot be offered.
 pub fn all(setup: &ProtocolSetup) -> Result<Vec<Arc<dyn Protocol>>, SetupError> {
-    Ok(vec![Arc::new(ssh::Ssh::new(setup)?)])
+    Ok(vec![
+        Arc::new(postgres::Postgres::new(setup)?),
+        Arc::new(ssh::Ssh::new(setup)?),
+    ])
 }

@@ -68,6 +68,7 @@ impl Control {
                 sealing_key: Vec::new(),
                 live_sessions: Vec::new(),
                 entrances: Vec::new(),
+                tls_public_key: Vec::new(),
             },
             calls: VecDeque::new(),
         };
@@ -119,6 +120,7 @@ fn welcome(harness: &Harness) -> Welcome {
         end_now: Vec::new(),
         paused: Vec::new(),
         control_grace_s: 60,
+        tls_certificate: Vec::new(),
     }
 }
 
@@ -128,6 +130,7 @@ fn client(harness: &Harness, socket: PathBuf, silence: Duration) -> Arc<RpcClien
         gateway_id: harness.node.gateway_id.clone(),
         sealing_key: vec![1; 32],
         entrances: Vec::new(),
+        tls: Arc::new(crate::tls::TlsIdentity::generate().unwrap()),
         call_timeout: PATIENCE,
         silence,
     };

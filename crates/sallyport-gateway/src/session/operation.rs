@@ -12,7 +12,9 @@ use sallyport_api::gateway::OperationBatch;
 use sallyport_core::{
     authz::Reason,
     id::{OperationId, SessionId},
-    session::{OPERATION_DETAIL_BYTES_MAX, Operation, OperationOutcome, OperationRecord},
+    session::{
+        OPERATION_DETAIL_BYTES_MAX, Operation, OperationOutcome, OperationRecord, StatementRecord,
+    },
     time::Timestamp,
 };
 use tokio::sync::Notify;
@@ -54,6 +56,8 @@ pub struct OperationResult {
     pub size_bytes: Option<u64>,
     /// SHA-256 of a file moved whole and in order.
     pub sha256: Option<[u8; 32]>,
+    /// What is known of a statement beside its text.
+    pub statement: Option<StatementRecord>,
 }
 
 /// An operation that was let through and has not ended.
@@ -125,6 +129,7 @@ impl RunningOperation {
             exit_status: result.exit_status,
             size_bytes: result.size_bytes,
             sha256: result.sha256.map(hex::encode),
+            statement: result.statement,
         });
     }
 }
@@ -162,6 +167,7 @@ pub(super) fn instant_record(
         exit_status: None,
         size_bytes: None,
         sha256: None,
+        statement: None,
     }
 }
 

@@ -20,7 +20,8 @@ use sallyport_core::{
     policy::Constraints,
     principal::PersonName,
     session::{
-        EndReason, OPERATION_DETAIL_BYTES_MAX, Operation, OperationRecord, oversight::Watcher,
+        EndReason, OPERATION_DETAIL_BYTES_MAX, Operation, OperationRecord, PARAMETER_BYTES_MAX,
+        oversight::Watcher,
     },
     time::{Clock, Timestamp},
 };
@@ -349,6 +350,15 @@ impl SessionState {
     pub(super) fn put(&self, mut record: OperationRecord) {
         if let Cow::Owned(detail) = self.redacted(&record.operation.detail) {
             record.operation.detail = detail;
+        }
+        let values = record
+            .statement
+            .iter_mut()
+            .flat_map(|one| &mut one.parameters);
+        for value in values.flatten() {
+            if let Cow::Owned(redacted) = redact_text(&self.rules, value, PARAMETER_BYTES_MAX) {
+                *value = redacted;
+            }
         }
         metrics::counter!(
             "sallyport_operations_total",

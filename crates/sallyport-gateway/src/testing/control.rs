@@ -177,6 +177,13 @@ impl ControlPlane for FakeControl {
         self.prove()
     }
 
+    async fn prove_pass(
+        &self,
+        _proof: api::PassProof,
+    ) -> Result<AuthenticationAnswer, ControlError> {
+        self.prove()
+    }
+
     async fn open_session(&self, open: api::OpenSession) -> Result<OpenAnswer, ControlError> {
         self.reach()?;
         let answer = self

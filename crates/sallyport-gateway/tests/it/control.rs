@@ -396,6 +396,9 @@ impl Control {
                 self.proven("certificate".to_owned(), person, &proof.facts, false)
             }
             Call::ProvePassword(proof) => self.prove_password(&proof),
+            Call::ProvePass(_) => {
+                Reply::Authentication(api::AuthenticationAnswer::Refused { reason: None })
+            }
             Call::OpenSession(open) => self.open(&open, gateway_id, sealing_key),
             Call::SubmitRequest(submission) => self.submit(submission),
             Call::AwaitRequest {
@@ -437,6 +440,7 @@ impl Control {
             end_now: Vec::new(),
             paused: Vec::new(),
             control_grace_s: 60,
+            tls_certificate: Vec::new(),
         }))
     }
 

@@ -1,16 +1,18 @@
-//! A PostgreSQL server of our own: fresh, on a Unix socket only, gone with the test.
+//! A PostgreSQL server of our own: fresh, on a Unix socket, gone with the test. As a target of sessions it
+//! listens on this machine as well, by TLS alone, asks for passwords, and writes down every statement.
 //!
 //! Making a cluster takes seconds, so one is made per machine and copied for each server.
 //!
-//! INVARIANT: the server listens on no network address, and dies with the process that started it.
+//! INVARIANT: the server is reached from this machine alone, and dies with the process that started it.
 
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
 };
@@ -29,7 +31,12 @@ const START_MAX: Duration = Duration::from_secs(60);
 pub struct Postgres {
     server: Child,
     home: TempDir,
+    port: Option<u16>,
+    log: Log,
 }
+
+/// What a server wrote to its log.
+type Log = Arc<Mutex<String>>;
 
 impl Postgres {
     /// Starts a server with an empty cluster.
@@ -39,7 +46,19 @@ impl Postgres {
     /// When PostgreSQL is not installed, or does not start.
     pub fn start() -> anyhow::Result<Self> {
         // Nothing here outlives the machine, so nothing waits for its disk.
-        Self::start_with("off")
+        Self::start_with("off", None)
+    }
+
+    /// As [`Postgres::start`], to be reached over TLS on this machine by accounts with passwords.
+    ///
+    /// # Errors
+    ///
+    /// When PostgreSQL or OpenSSL is not installed, or the server does not start.
+    pub fn start_as_target() -> anyhow::Result<Self> {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+        let port = free.local_addr().context("find a free port")?.port();
+        drop(free);
+        Self::start_with("off", Some(port))
     }
 
     /// As [`Postgres::start`], but a commit is on the disk when it returns, as in production.
@@ -48,10 +67,10 @@ impl Postgres {
     ///
     /// When PostgreSQL is not installed, or does not start.
     pub fn start_durable() -> anyhow::Result<Self> {
-        Self::start_with("on")
+        Self::start_with("on", None)
     }
 
-    fn start_with(fsync: &str) -> anyhow::Result<Self> {
+    fn start_with(fsync: &str, port: Option<u16>) -> anyhow::Result<Self> {
         let postgres = Path::new(PROGRAMS).join("postgres");
         ensure!(
             postgres.exists(),
@@ -70,12 +89,40 @@ impl Postgres {
             .arg(&data)
             .arg("-k")
             .arg(home.path())
-            .args(["-h", "", "-c", "max_connections=60"])
+            .args(["-c", "max_connections=60"])
             .args(["-c", &format!("fsync={fsync}")])
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let (server, is_ready) = spawn_for_process(command)?;
-        let started = Self { server, home };
+        match port {
+            None => {
+                command.args(["-h", ""]);
+            }
+            Some(port) => {
+                make_identity(home.path())?;
+                let setting =
+                    |name: &str, file: &str| format!("{name}={}", home.path().join(file).display());
+                fs::write(home.path().join("hba"), HBA).context("write who may connect")?;
+                command.args(["-h", "127.0.0.1", "-p", &port.to_string()]);
+                for setting in [
+                    setting("hba_file", "hba"),
+                    setting("ssl_cert_file", "server.crt"),
+                    setting("ssl_key_file", "server.key"),
+                    "ssl=on".to_owned(),
+                    "log_statement=all".to_owned(),
+                    "log_line_prefix=[%p] %a|%u|%d: ".to_owned(),
+                ] {
+                    command.args(["-c", &setting]);
+                }
+            }
+        }
+        let log = Log::default();
+        let (server, is_ready) = spawn_for_process(command, Arc::clone(&log))?;
+        let started = Self {
+            server,
+            home,
+            port,
+            log,
+        };
         ensure!(
             is_ready.recv_timeout(START_MAX).unwrap_or(false),
             "PostgreSQL did not start"
@@ -97,6 +144,27 @@ impl Postgres {
         Ok(self.url(name))
     }
 
+    /// Where it listens as a target; nothing sensible otherwise.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.unwrap_or_default()))
+    }
+
+    /// The certificate that vouches for it as a target.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.home.path().join("server.crt")
+    }
+
+    /// What it has written to its log: every statement, when it is a target.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
@@ -113,6 +181,7 @@ impl Postgres {
         run(Command::new(Path::new(PROGRAMS).join("psql"))
             .arg("-h")
             .arg(self.home.path())
+            .args(["-p", &self.port.unwrap_or(5432).to_string()])
             .args(["-U", ACCOUNT, "-d", database, "-v", "ON_ERROR_STOP=1"])
             .args(["-X", "-q", "-t", "-A", "-c", sql]))
     }
@@ -129,6 +198,33 @@ impl Drop for Postgres {
         }
         let _ = self.server.wait();
     }
+}
+
+/// Who may connect to a target: anybody on this machine by the socket, accounts with passwords over TLS.
+const HBA: &str = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n\
+                   hostssl replication all 127.0.0.1/32 scram-sha-256\n";
+
+/// Makes the key and certificate of a target, which vouches for itself.
+fn make_identity(home: &Path) -> anyhow::Result<()> {
+    let (key, certificate) = (home.join("server.key"), home.join("server.crt"));
+    run(Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate))?;
+    give_to_account(&key)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(&key, mode).context("keep a key from others")
 }
 
 /// The cluster that servers begin as, made once per machine.
@@ -197,7 +293,10 @@ fn give_to_account(path: &Path) -> anyhow::Result<()> {
 
 /// Starts the server from a thread that lives as long as the process: the signal for the end comes when
 /// the starting thread ends, and test threads end early. Says once whether the server is ready.
-fn spawn_for_process(mut command: Command) -> anyhow::Result<(Child, mpsc::Receiver<bool>)> {
+fn spawn_for_process(
+    mut command: Command,
+    written: Log,
+) -> anyhow::Result<(Child, mpsc::Receiver<bool>)> {
     let (child_sender, child) = mpsc::sync_channel(1);
     let (ready_sender, ready) = mpsc::sync_channel(1);
     thread::spawn(move || {
@@ -211,6 +310,11 @@ fn spawn_for_process(mut command: Command) -> anyhow::Result<(Child, mpsc::Recei
             .flat_map(|log| BufReader::new(log).lines())
             .map_while(Result::ok)
         {
+            {
+                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+                written.push_str(&line);
+                written.push('\n');
+            }
             if line.contains("ready to accept connections") {
                 let _ = ready_sender.try_send(true);
             }

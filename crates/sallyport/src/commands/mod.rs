@@ -15,6 +15,7 @@ pub mod audit;
 pub mod break_glass;
 pub mod completion;
 pub mod config;
+pub mod db;
 pub mod enrol;
 pub mod grant;
 pub mod key;

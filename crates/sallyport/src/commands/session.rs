@@ -240,9 +240,15 @@ const OPERATION_COLUMNS: [Column<OperationView>; 4] = [
     Column::new("SIZE", |operation| {
         operation.size_bytes.map_or_else(|| "-".to_owned(), size)
     }),
-    Column::new("WHAT", |operation| match &operation.sha256 {
-        Some(sha256) => format!("{} sha256:{sha256}", operation.detail),
-        None => operation.detail.clone(),
+    Column::new("WHAT", |operation| {
+        let tag = operation.statement.as_ref().and_then(|statement| {
+            let end = statement.sqlstate.as_ref().or(statement.tag.as_ref())?;
+            Some(format!(" [{end}]"))
+        });
+        match &operation.sha256 {
+            Some(sha256) => format!("{} sha256:{sha256}", operation.detail),
+            None => format!("{}{}", operation.detail, tag.unwrap_or_default()),
+        }
     }),
 ];
 

@@ -54,7 +54,7 @@ struct Create {
     /// Where it is reached
     #[arg(long, value_name = "HOST:PORT")]
     address: String,
-    /// Protocol
+    /// Protocol: ssh or postgres
     #[arg(long, default_value = "ssh")]
     protocol: String,
     /// How much harm can be done there: low, medium, high, critical
@@ -83,7 +83,9 @@ struct More {
     /// Label that policies read; repeat for more
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
-    /// Host key to accept, one line as OpenSSH writes it, or the file that holds some; repeat for more
+    /// Identity to accept; repeat for more. SSH: a host key, one line as OpenSSH writes it, or the file that
+    /// holds some. PostgreSQL: the file of an authority's certificate (PEM), `key-sha256:HEX` of the server's
+    /// public key, or `plaintext` for a server without TLS
     #[arg(long = "host-key", value_name = "KEY|FILE")]
     host_keys: Vec<String>,
     /// Pin the first host key seen when none is given
@@ -164,15 +166,22 @@ impl Edit {
     }
 }
 
+/// How a certificate in PEM begins.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
 /// Keys as they were given, and those in the files that were named.
 fn host_keys(given: &[String]) -> Result<Vec<String>, Failure> {
     let mut keys = Vec::new();
     for text in given {
-        if text.contains(' ') {
+        if text.contains(' ') || text.starts_with("key-sha256:") || text == "plaintext" {
             keys.push(text.trim().to_owned());
             continue;
         }
         let file = files::read_text(Path::new(text))?;
+        if file.contains(CERTIFICATE) {
+            keys.push(file);
+            continue;
+        }
         keys.extend(
             file.lines()
                 .map(str::trim)

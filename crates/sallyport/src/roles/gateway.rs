@@ -82,7 +82,7 @@ const fn remedy(error: &GatewayError) -> &'static str {
             "stop the other gateway, or set `gateway.data_directory` to another directory"
         }
         GatewayError::Listen { .. } => {
-            "choose a free address for `gateway.ssh_listen`, or stop what holds it"
+            "choose free addresses for `gateway.ssh_listen` and `gateway.postgres_listen`, or stop what holds them"
         }
         GatewayError::Spool(_) => {
             "keep the spool: it holds records; `docs/operations.md` says how to repair it"
@@ -93,7 +93,7 @@ const fn remedy(error: &GatewayError) -> &'static str {
         GatewayError::Id { .. } => {
             "restore `gateway-id` from a backup, or remove it for a new identity"
         }
-        GatewayError::SealingKey(_) | GatewayError::Protocol(_) => {
+        GatewayError::SealingKey(_) | GatewayError::Tls(_) | GatewayError::Protocol(_) => {
             "see the cause above; `docs/operations.md` has the remedies"
         }
     }

@@ -43,6 +43,7 @@ mod long_transfer;
 mod main_job;
 mod oversight;
 mod parsers;
+mod postgres;
 mod refusal;
 mod restore;
 mod revocation;

@@ -58,6 +58,7 @@ pub struct Setup {
 pub struct Node {
     pub folder: TempDir,
     pub ssh_port: u16,
+    pub postgres_port: u16,
     api_port: u16,
     health_port: u16,
     gateway_health_port: u16,
@@ -93,10 +94,17 @@ impl Node {
 
     /// A node that does not run yet.
     pub fn prepare(setup: Setup) -> Self {
-        let [api_port, ssh_port, health_port, gateway_health_port] = free_ports();
+        let [
+            api_port,
+            ssh_port,
+            postgres_port,
+            health_port,
+            gateway_health_port,
+        ] = free_ports();
         let node = Self {
             folder: TempDir::with_prefix("sallyport-it-").unwrap(),
             ssh_port,
+            postgres_port,
             api_port,
             health_port,
             gateway_health_port,
@@ -156,7 +164,8 @@ impl Node {
         format!(
             "gateway_health = \"127.0.0.1:{}\"\n[control.listen]\napi = \"127.0.0.1:{}\"\nhealth = \
              \"127.0.0.1:{}\"\n[control.store]\ndata_directory = \"{}\"\n{}\n[control.sign_in]\n{}\n\
-             [control.vault]\n{key_file}[gateway]\nssh_listen = \"127.0.0.1:{}\"\n",
+             [control.vault]\n{key_file}[gateway]\nssh_listen = \"127.0.0.1:{}\"\n\
+             postgres_listen = \"127.0.0.1:{}\"\n",
             self.gateway_health_port,
             self.api_port,
             self.health_port,
@@ -164,6 +173,7 @@ impl Node {
             self.setup.store,
             self.setup.sign_in,
             self.ssh_port,
+            self.postgres_port,
         )
     }
 

@@ -48,6 +48,7 @@ impl FakeGateway {
             sealing_key: public.0,
             live_sessions,
             entrances: Vec::new(),
+            tls_public_key: Vec::new(),
         };
         let mut gateway = Self {
             id,
@@ -58,6 +59,7 @@ impl FakeGateway {
                 end_now: vec![],
                 paused: Vec::new(),
                 control_grace_s: 0,
+                tls_certificate: Vec::new(),
             },
             stream,
             buffer: BytesMut::new(),

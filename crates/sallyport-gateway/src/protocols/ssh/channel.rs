@@ -13,7 +13,7 @@ use sallyport_core::{authz::Reason, session::Operation};
 use sallyport_evidence::recording;
 use tokio::sync::Mutex;
 
-use super::{inbox::Inbox, operations::Launch, wording};
+use super::{inbox::Inbox, limits, operations::Launch, wording};
 
 /// The number of standard error among a channel's streams (RFC 4254 section 5.2).
 pub(super) const STDERR: u32 = 1;
@@ -162,7 +162,7 @@ impl ClientChannel {
 
     /// Ends a channel that was refused: the reason is on standard error already.
     pub(super) async fn close_refused(&self) -> Result<(), ClientGone> {
-        self.exit_status(wording::EXIT_REFUSED).await?;
+        self.exit_status(limits::EXIT_REFUSED).await?;
         self.eof().await?;
         self.close().await
     }

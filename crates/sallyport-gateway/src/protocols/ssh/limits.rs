@@ -52,3 +52,6 @@ pub(super) const SIGNAL_NAME_BYTES_MAX: usize = 64;
 pub(super) const EXIT_MESSAGE_CHARS_MAX: usize = 1_024;
 /// Environment variables passed on for one channel.
 pub(super) const ENV_MAX: usize = 32;
+/// Exit status of a channel that policy or the gateway refused: as a shell's for a command that may
+/// not be run.
+pub(super) const EXIT_REFUSED: u32 = 126;

@@ -36,7 +36,6 @@ mod sftp;
 mod transfer;
 mod upstream;
 mod visitor;
-mod wording;
 
 use std::sync::Arc;
 
@@ -66,7 +65,7 @@ use self::{
     upstream::Targets,
     visitor::{Job, Visitor, VisitorError},
 };
-use super::{Protocol, ProtocolSetup, ServeError, SetupError};
+use super::{Protocol, ProtocolSetup, ServeError, SetupError, wording};
 use crate::{
     config::Limits,
     door::Door,

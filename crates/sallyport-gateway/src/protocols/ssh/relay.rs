@@ -25,7 +25,7 @@ use self::order::{Begun, Order};
 use super::{
     channel::{ClientChannel, ClientEvent, signal_name},
     inbox::Arrival,
-    limits::{FAREWELL_TIME, FLUSH_TIME},
+    limits::{self, FAREWELL_TIME, FLUSH_TIME},
     operations::{self, Launch},
     transfer::{Legs, Transfer, TransferError},
     upstream::{Stream, TargetChannel, TargetEvent, Targets, UpstreamError},
@@ -374,7 +374,7 @@ impl LiveChannel {
                     let text = "sallyport: the target refused the request";
                     client.tell(text, asked_for_pty).await.map_err(gone)?;
                     client
-                        .exit_status(wording::EXIT_REFUSED)
+                        .exit_status(limits::EXIT_REFUSED)
                         .await
                         .map_err(gone)?;
                     return Ok(());

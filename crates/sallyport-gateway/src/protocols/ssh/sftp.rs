@@ -167,6 +167,7 @@ impl<T> Transfer<T> {
                 exit_status: None,
                 size_bytes: Some(self.moved_bytes),
                 sha256,
+                statement: None,
             },
         }
     }

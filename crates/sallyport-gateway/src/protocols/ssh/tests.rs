@@ -82,6 +82,7 @@ async fn given_a_full_disk_when_more_passes_then_the_session_ends_and_the_person
     .unwrap();
     let disk = Disk::default();
     let setup = ProtocolSetup {
+        tls: Arc::new(crate::tls::TlsIdentity::generate().unwrap()),
         data_directory: directory.path().join("data"),
         limits: Limits::default(),
     };

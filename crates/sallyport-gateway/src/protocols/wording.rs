@@ -1,4 +1,4 @@
-//! What the gateway says to the person, on standard error and in prompts: a few lines, each with its
+//! What the gateway says to the person, whatever the protocol carries it in: a few lines, each with its
 //! stable code, and what to do.
 //!
 //! INVARIANT: nothing from outside reaches a terminal unescaped (security class K5).
@@ -13,10 +13,6 @@ use sallyport_core::{
 use sallyport_evidence::recording::escape_controls;
 
 use crate::session::End;
-
-/// Exit status of a channel that policy or the gateway refused: as a shell's for a command that may
-/// not be run.
-pub(super) const EXIT_REFUSED: u32 = 126;
 
 /// What a person reads who is not let in.
 pub(super) fn denial(selector: Option<&Selector>, refused: &Refused) -> String {

@@ -1,0 +1,188 @@
+//! Moves messages between a client and a target that both let each other in: one direction each, in one
+//! task.
+//!
+//! A message is found by its header. Those that carry SQL, or say what a name stands for, are read and
+//! decided on; rows and copied data pass as they come. What is forwarded is a run of the very bytes that
+//! were read, recorded before, as many messages at once as were read together.
+//!
+//! INVARIANT: a byte reaches the target only after its message was let through and it was recorded; kinds
+//! of message that are not known end the session.
+//!
+//! Not here: which answer belongs to which message (`pipeline`).
+
+mod down;
+mod pipeline;
+mod up;
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    sync::{Notify, mpsc},
+};
+
+pub(super) use self::pipeline::Unasked;
+use self::{down::Down, pipeline::Pipeline, up::Up};
+use super::{codec::CodecError, limits::READ_BYTES};
+use crate::session::{ChannelRecord, Session, SessionOver, Words};
+
+/// Lines that wait to be said.
+const LINES_MAX: usize = 16;
+/// Least that is read at once.
+const READ_BYTES_MIN: usize = 4 * 1024;
+
+/// Why moving messages ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RelayError {
+    /// The client said goodbye, or left.
+    #[error("go on without the client")]
+    ClientLeft,
+    /// The target said goodbye, or left.
+    #[error("go on without the target")]
+    TargetLeft,
+    /// The session is over.
+    #[error("go on with a session that is over")]
+    Over(#[from] SessionOver),
+    /// The client's message is none, or has no place here.
+    #[error("follow the client")]
+    Client(#[source] CodecError),
+    /// The client says something that is not known here.
+    #[error("follow a client that says `{kind}`")]
+    ClientKind {
+        /// The kind of its message.
+        kind: char,
+    },
+    /// The target's message is none, or has no place here.
+    #[error("follow the target")]
+    Target(#[source] CodecError),
+    /// The target answers what nobody asked.
+    #[error("follow the target")]
+    Unasked(#[from] Unasked),
+    /// The target turned to an encoding in which SQL is not what it seems.
+    #[error("go on in an encoding in which SQL is not what it seems")]
+    Encoding,
+}
+
+/// What both directions of one session share.
+pub(super) struct Relay {
+    session: Arc<Session>,
+    record: ChannelRecord,
+    pipeline: Mutex<Pipeline>,
+    /// The target has answered something.
+    answered: Notify,
+    /// The client wants what it asked last to stop.
+    interrupted: Arc<Notify>,
+    /// What is said to the client besides.
+    lines: mpsc::Sender<String>,
+    lines_said: tokio::sync::Mutex<mpsc::Receiver<String>>,
+    /// Everything that was sent to the client ends where a message ends.
+    is_between: AtomicBool,
+}
+
+impl Relay {
+    pub(super) fn new(
+        session: Arc<Session>,
+        record: ChannelRecord,
+        interrupted: Arc<Notify>,
+    ) -> Self {
+        let (lines, lines_said) = mpsc::channel(LINES_MAX);
+        Self {
+            interrupted,
+            lines,
+            lines_said: tokio::sync::Mutex::new(lines_said),
+            session,
+            record,
+            pipeline: Mutex::default(),
+            answered: Notify::new(),
+            is_between: AtomicBool::new(true),
+        }
+    }
+
+    fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
+        self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something to the client where a message ends. One that does not read hears less.
+    fn say(&self, text: String) {
+        let _ = self.lines.try_send(text);
+    }
+
+    async fn next_line(&self) -> String {
+        match self.lines_said.lock().await.recv().await {
+            Some(line) => line,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether the client would understand something of ours now.
+    pub(super) fn may_say(&self) -> bool {
+        self.is_between.load(Ordering::Acquire)
+    }
+
+    /// Whether the target is working on something.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.pipeline().is_idle()
+    }
+
+    /// Whether the target itself has said why the connection ends.
+    pub(super) fn is_explained(&self) -> bool {
+        self.pipeline().is_over
+    }
+
+    /// Moves messages from the client to the target until one of them leaves.
+    pub(super) async fn up<R, W>(&self, client: R, target: W, rest: BytesMut) -> RelayError
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut up = Up::new(self, client, target, rest);
+        match up.run().await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    /// Moves messages from the target to the client until one of them leaves. Says `words` in between.
+    pub(super) async fn down<R, W>(
+        &self,
+        target: R,
+        client: W,
+        rest: BytesMut,
+        words: Words,
+    ) -> RelayError
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut down = Down::new(self, client, target, rest, words);
+        match down.run().await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+}
+
+/// Nothing: a direction ends by an error alone.
+enum Never {}
+
+/// Reads more into a buffer: much at once while much comes, and holding little while nothing does.
+async fn fill<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    buffer: &mut BytesMut,
+    want: &mut usize,
+) -> std::io::Result<usize> {
+    if buffer.is_empty() && buffer.capacity() > *want {
+        *buffer = BytesMut::new();
+    }
+    buffer.reserve(*want);
+    let count = stream.read_buf(buffer).await?;
+    *want = match count.saturating_mul(2) >= *want {
+        true => want.saturating_mul(2).min(READ_BYTES),
+        false => (*want / 2).max(READ_BYTES_MIN),
+    };
+    Ok(count)
+}

@@ -1,0 +1,510 @@
+//! From the client to the target: messages that run something, or say what a name stands for, are read and
+//! decided on.
+//!
+//! INVARIANT: what is not let through does not reach the target, and what it gets instead it answers with an
+//! error; waiting for the target never waits for what was not sent.
+
+use std::sync::Arc;
+
+use bytes::{Buf as _, BytesMut};
+use sallyport_core::{authz::Reason, session::StatementRecord};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+
+use super::{
+    super::{
+        super::wording as words,
+        codec::{self, Body, CodecError, Header},
+        limits::{
+            BIND_HEAD_BYTES_MAX, FLUSH_EVERY, READ_BYTES, SMALL_BYTES_MAX, STATEMENT_BYTES_MAX,
+            UNANSWERED_MAX,
+        },
+        operations::{self, Parameters, Text},
+        wording,
+    },
+    Never, READ_BYTES_MIN, Relay, RelayError, fill,
+    pipeline::{Asked, Bound, Known, Named, Running},
+};
+use crate::{
+    enforce::OperationDecision,
+    session::{HeldOperation, HeldStep, OperationStart, RunningOperation, SessionOver},
+};
+
+/// SQL that no server parses, sent in place of what was refused.
+const REFUSED_SQL: &str = "refused by sallyport";
+/// A name for it that no client uses, so that its own statement without a name stays.
+const REFUSED_NAME: &str = "sallyport refused";
+/// Asks the target for the answers it has.
+const FLUSH: [u8; 5] = [b'H', 0, 0, 0, 4];
+
+/// What to do with a client's message.
+enum Verdict {
+    Pass,
+    /// Send this in its place.
+    Replace(BytesMut),
+    /// Look again once the target has answered more: what a name means depends on it.
+    Wait,
+    /// Other people have to agree first.
+    Hold(Held),
+    /// The client leaves.
+    Leave,
+}
+
+/// A statement that waits for other people.
+struct Held {
+    operation: Box<HeldOperation>,
+    record: StatementRecord,
+    is_simple: bool,
+    redefines: bool,
+}
+
+/// The direction from the client.
+pub(super) struct Up<'a, R, W> {
+    relay: &'a Relay,
+    client: R,
+    target: W,
+    buffer: BytesMut,
+    /// Bytes at the front that were looked at and may go.
+    passed: usize,
+    /// Bytes of the current message that are still to come.
+    passing: usize,
+    /// Whether they are copied rows.
+    is_copy: bool,
+    /// Messages since the target was last asked for its answers.
+    unflushed: usize,
+}
+
+impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
+    pub(super) fn new(relay: &'a Relay, client: R, target: W, rest: BytesMut) -> Self {
+        Self {
+            relay,
+            client,
+            target,
+            buffer: rest,
+            passed: 0,
+            passing: 0,
+            is_copy: false,
+            unflushed: 0,
+        }
+    }
+
+    pub(super) async fn run(&mut self) -> Result<Never, RelayError> {
+        let mut want = READ_BYTES_MIN;
+        loop {
+            self.take_all().await?;
+            self.send().await?;
+            match fill(&mut self.client, &mut self.buffer, &mut want).await {
+                Ok(0) | Err(_) => return Err(RelayError::ClientLeft),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Looks at every message that is here.
+    async fn take_all(&mut self) -> Result<(), RelayError> {
+        loop {
+            self.pass_on();
+            if self.passing > 0 {
+                return Ok(());
+            }
+            let rest = self.buffer.get(self.passed..).unwrap_or_default();
+            let Some(header) = codec::header(rest).map_err(RelayError::Client)? else {
+                return Ok(());
+            };
+            let head = head_of_client(header)?;
+            if rest.len() < head {
+                return Ok(());
+            }
+            // Taken out while it is decided on: deciding may send what came before.
+            self.before_waiting().await?;
+            let buffer = std::mem::take(&mut self.buffer);
+            let message = buffer
+                .get(self.passed..self.passed.saturating_add(head))
+                .unwrap_or_default();
+            let verdict = self.decide(header, message).await;
+            self.buffer = buffer;
+            match verdict? {
+                Verdict::Pass => {
+                    self.is_copy = header.kind == b'd';
+                    // The header of copied rows is not among them.
+                    self.passed = self.passed.saturating_add(head);
+                    self.passing = header.bytes.saturating_sub(head);
+                }
+                Verdict::Replace(instead) => {
+                    self.send().await?;
+                    self.buffer.advance(header.bytes.min(self.buffer.len()));
+                    self.write(&instead).await?;
+                }
+                Verdict::Wait => self.settle().await?,
+                Verdict::Hold(held) => {
+                    self.send().await?;
+                    let is_simple = held.is_simple;
+                    match self.agreed(held).await? {
+                        Ok(()) => {
+                            self.is_copy = false;
+                            self.passed = self.passed.saturating_add(head);
+                            self.passing = header.bytes.saturating_sub(head);
+                        }
+                        Err((reason, comment)) => {
+                            let instead = self.refuse(reason, &comment, is_simple)?;
+                            self.buffer.advance(header.bytes.min(self.buffer.len()));
+                            self.write(&instead).await?;
+                        }
+                    }
+                }
+                Verdict::Leave => {
+                    self.send().await?;
+                    let goodbye = [b'X', 0, 0, 0, 4];
+                    self.write(&goodbye).await?;
+                    return Err(RelayError::ClientLeft);
+                }
+            }
+        }
+    }
+
+    /// Lets go what is here of a message that only passes.
+    fn pass_on(&mut self) {
+        let here = self.buffer.len().saturating_sub(self.passed);
+        let count = here.min(self.passing);
+        if count == 0 {
+            return;
+        }
+        let end = self.passed.saturating_add(count);
+        if self.is_copy {
+            let piece = self.buffer.get(self.passed..end).unwrap_or_default();
+            self.relay.pipeline().copied(piece);
+        }
+        self.passed = end;
+        self.passing = self.passing.saturating_sub(count);
+    }
+
+    /// Records and sends what may go.
+    async fn send(&mut self) -> Result<(), RelayError> {
+        if self.passed == 0 {
+            return Ok(());
+        }
+        let count = std::mem::take(&mut self.passed);
+        let run = self.buffer.split_to(count);
+        self.write(&run).await?;
+        // The allocation is used again.
+        if self.buffer.is_empty() {
+            let mut run = run;
+            run.clear();
+            self.buffer = run;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), RelayError> {
+        self.relay.record.input(bytes).await?;
+        let written = async {
+            self.target.write_all(bytes).await?;
+            self.target.flush().await
+        };
+        written.await.map_err(|_| RelayError::TargetLeft)
+    }
+
+    /// Sees to it that waiting for the target's answers cannot be for ever: what was let through is on its
+    /// way, and the target has been asked for what it has.
+    async fn before_waiting(&mut self) -> Result<(), RelayError> {
+        if self.unflushed >= FLUSH_EVERY {
+            self.unflushed = 0;
+            self.send().await?;
+            self.write(&FLUSH).await?;
+        }
+        while self.relay.pipeline().len() >= UNANSWERED_MAX {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the target's next answer.
+    async fn settle(&mut self) -> Result<(), RelayError> {
+        let relay = self.relay;
+        let answered = relay.answered.notified();
+        self.send().await?;
+        answered.await;
+        Ok(())
+    }
+
+    fn push(&mut self, asked: Asked) {
+        self.unflushed = match asked {
+            Asked::Sync | Asked::Query(_) => 0,
+            _ => self.unflushed.saturating_add(1),
+        };
+        self.relay.pipeline().push(asked);
+    }
+
+    async fn decide(&mut self, header: Header, message: &[u8]) -> Result<Verdict, RelayError> {
+        let body = Body::of(message);
+        let is_whole = message.len() == header.bytes;
+        match header.kind {
+            b'Q' => self.query(body).await,
+            b'P' => self.parse(body).await,
+            b'B' => self.bind(body, is_whole),
+            b'E' => self.execute(body).await,
+            b'F' => self.call(body).await,
+            b'C' | b'D' => self.name(header.kind, body),
+            b'S' => {
+                self.push(Asked::Sync);
+                Ok(Verdict::Pass)
+            }
+            b'H' => {
+                self.unflushed = 0;
+                Ok(Verdict::Pass)
+            }
+            b'd' | b'c' | b'f' => Ok(Verdict::Pass),
+            b'X' => Ok(Verdict::Leave),
+            kind => Err(RelayError::ClientKind {
+                kind: char::from(kind),
+            }),
+        }
+    }
+
+    async fn query(&mut self, mut body: Body<'_>) -> Result<Verdict, RelayError> {
+        let sql = body.text().map_err(RelayError::Client)?;
+        if !body.is_empty() {
+            return Err(RelayError::Client(CodecError::Body));
+        }
+        let text = Text::of(sql);
+        self.run_statement(&text, &Parameters::default(), true)
+            .await
+    }
+
+    /// Has a statement decided that is about to run.
+    async fn run_statement(
+        &mut self,
+        text: &Text,
+        parameters: &Parameters,
+        is_simple: bool,
+    ) -> Result<Verdict, RelayError> {
+        let record = text.record(parameters);
+        let mut operation = text.operation();
+        // Whoever agrees to a statement agrees to its values as well.
+        if !parameters.is_empty()
+            && let OperationDecision::Held(_) = self.relay.session.check(&operation)
+        {
+            let Some(whole) = text.operation_with(parameters) else {
+                let number = self.relay.record.number();
+                let reason = Reason::OperationTooLong;
+                let session = &self.relay.session;
+                session.refuse_operation(number, operation, reason).await;
+                return Ok(Verdict::Replace(self.refuse(reason, "", is_simple)?));
+            };
+            operation = whole;
+        }
+        let number = self.relay.record.number();
+        match self.relay.session.begin_operation(number, operation).await {
+            OperationStart::Begun(operation) => {
+                self.started(operation, record, is_simple, text.redefines);
+                Ok(Verdict::Pass)
+            }
+            OperationStart::Held(operation) => Ok(Verdict::Hold(Held {
+                operation,
+                record,
+                is_simple,
+                redefines: text.redefines,
+            })),
+            OperationStart::Refused(reason) => {
+                Ok(Verdict::Replace(self.refuse(reason, "", is_simple)?))
+            }
+            OperationStart::Over(over) => Err(over.into()),
+        }
+    }
+
+    fn started(
+        &mut self,
+        operation: RunningOperation,
+        record: StatementRecord,
+        is_simple: bool,
+        redefines: bool,
+    ) {
+        if redefines {
+            self.relay.pipeline().redefined();
+        }
+        let running = Box::new(Running::new(operation, record));
+        self.push(match is_simple {
+            true => Asked::Query(running),
+            false => Asked::Execute(running),
+        });
+    }
+
+    /// Waits until other people have agreed to a statement, or it is clear that they will not; the client
+    /// reads where it stands, and gives it up by leaving or by a cancel request.
+    async fn agreed(&mut self, held: Held) -> Result<Result<(), (Reason, String)>, RelayError> {
+        let mut operation = held.operation;
+        let mut want = READ_BYTES_MIN;
+        self.relay
+            .say(words::held(operation.id(), &operation.progress()));
+        loop {
+            let has_room = self.buffer.len() < READ_BYTES;
+            let step = tokio::select! {
+                step = operation.next() => step,
+                () = self.relay.interrupted.notified() => {
+                    operation.refuse(Reason::CommandWithdrawn);
+                    return Ok(Err((Reason::CommandWithdrawn, String::new())));
+                }
+                end = self.relay.session.ended() => {
+                    return Err(SessionOver(end).into());
+                }
+                // What it sends meanwhile waits; that it left is to be known.
+                filled = fill(&mut self.client, &mut self.buffer, &mut want), if has_room => match filled {
+                    Ok(0) | Err(_) => return Err(RelayError::ClientLeft),
+                    Ok(_) => continue,
+                },
+            };
+            match step {
+                HeldStep::Waiting(progress) => {
+                    self.relay.say(words::held(operation.id(), &progress));
+                }
+                HeldStep::Refused { reason, comment } => {
+                    operation.refuse(reason);
+                    return Ok(Err((reason, comment)));
+                }
+                HeldStep::Released => {
+                    return match operation.begin() {
+                        OperationStart::Begun(running) => {
+                            self.started(running, held.record, held.is_simple, held.redefines);
+                            Ok(Ok(()))
+                        }
+                        OperationStart::Over(over) => Err(over.into()),
+                        OperationStart::Refused(reason) => Ok(Err((reason, String::new()))),
+                        OperationStart::Held(again) => {
+                            again.refuse(Reason::CommandChanged);
+                            Ok(Err((Reason::CommandChanged, String::new())))
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    async fn call(&mut self, body: Body<'_>) -> Result<Verdict, RelayError> {
+        let operation = operations::function_call(body).map_err(RelayError::Client)?;
+        let number = self.relay.record.number();
+        let reason = match self.relay.session.begin_operation(number, operation).await {
+            OperationStart::Begun(operation) => {
+                self.started(operation, StatementRecord::default(), true, false);
+                return Ok(Verdict::Pass);
+            }
+            // What is held is commands and statements.
+            OperationStart::Held(held) => {
+                held.refuse(Reason::NotPermitted);
+                Reason::NotPermitted
+            }
+            OperationStart::Refused(reason) => reason,
+            OperationStart::Over(over) => return Err(over.into()),
+        };
+        Ok(Verdict::Replace(self.refuse(reason, "", true)?))
+    }
+
+    async fn parse(&mut self, mut body: Body<'_>) -> Result<Verdict, RelayError> {
+        let name = body.text().map_err(RelayError::Client)?;
+        let text = Text::of(body.text().map_err(RelayError::Client)?);
+        let operation = text.operation();
+        let has_room = self.relay.pipeline().has_room_for(name, &text);
+        let reason = match self.relay.session.check(&operation) {
+            // It does not run yet: whoever has to agree is asked when it does.
+            OperationDecision::Permitted | OperationDecision::Held(_) if has_room => {
+                self.push(Asked::Parse {
+                    name: name.to_vec(),
+                    text: Arc::new(text),
+                });
+                return Ok(Verdict::Pass);
+            }
+            OperationDecision::Permitted | OperationDecision::Held(_) => Reason::OperationTooLong,
+            OperationDecision::Refused(reason) => reason,
+        };
+        let number = self.relay.record.number();
+        self.relay
+            .session
+            .refuse_operation(number, operation, reason)
+            .await;
+        Ok(Verdict::Replace(self.refuse(reason, "", false)?))
+    }
+
+    fn bind(&mut self, body: Body<'_>, is_whole: bool) -> Result<Verdict, RelayError> {
+        let bind = operations::bind(body, is_whole).map_err(RelayError::Client)?;
+        let known = self.relay.pipeline().statement(bind.statement);
+        let Known::Is(text) = known else {
+            return Ok(Verdict::Wait);
+        };
+        let bound = Bound {
+            text,
+            statement: bind.statement.to_vec(),
+            parameters: bind.parameters,
+        };
+        self.push(Asked::Bind {
+            portal: bind.portal.to_vec(),
+            bound: Arc::new(bound),
+        });
+        Ok(Verdict::Pass)
+    }
+
+    async fn execute(&mut self, mut body: Body<'_>) -> Result<Verdict, RelayError> {
+        let portal = body.text().map_err(RelayError::Client)?;
+        let known = self.relay.pipeline().portal(portal);
+        let Known::Is(bound) = known else {
+            return Ok(Verdict::Wait);
+        };
+        let bound = bound.unwrap_or_default();
+        let text = match &bound.text {
+            Some(text) => Arc::clone(text),
+            None if bound.statement.is_empty() => Arc::new(Text::of_name("portal", portal)),
+            None => Arc::new(Text::of_name("prepared statement", &bound.statement)),
+        };
+        self.run_statement(&text, &bound.parameters, false).await
+    }
+
+    fn name(&mut self, kind: u8, mut body: Body<'_>) -> Result<Verdict, RelayError> {
+        let what = match body.byte().map_err(RelayError::Client)? {
+            b'S' => Named::Statement,
+            b'P' => Named::Portal,
+            _ => return Err(RelayError::Client(CodecError::Body)),
+        };
+        let name = body.text().map_err(RelayError::Client)?;
+        self.push(match kind {
+            b'C' => Asked::Close(what, name.to_vec()),
+            _ => Asked::Describe,
+        });
+        Ok(Verdict::Pass)
+    }
+
+    /// What the target gets in place of what was refused: something that it answers with an error.
+    fn refuse(
+        &mut self,
+        reason: Reason,
+        comment: &str,
+        is_simple: bool,
+    ) -> Result<BytesMut, RelayError> {
+        let mut report = BytesMut::new();
+        wording::put_refusal(&mut report, reason, comment).map_err(RelayError::Client)?;
+        let mut instead = BytesMut::new();
+        let kind = if is_simple { b'Q' } else { b'P' };
+        codec::message(&mut instead, kind, |body| {
+            if is_simple {
+                codec::put_text(body, REFUSED_SQL);
+            } else {
+                codec::put_text(body, REFUSED_NAME);
+                codec::put_text(body, REFUSED_SQL);
+                body.extend_from_slice(&[0, 0]);
+            }
+        })
+        .map_err(RelayError::Client)?;
+        self.push(Asked::Refused { report, is_simple });
+        Ok(instead)
+    }
+}
+
+/// How much of a client's message must be here before it is decided on.
+fn head_of_client(header: Header) -> Result<usize, RelayError> {
+    let limit = match header.kind {
+        b'Q' | b'P' | b'F' => STATEMENT_BYTES_MAX,
+        b'B' => return Ok(header.bytes.min(BIND_HEAD_BYTES_MAX)),
+        b'd' => return Ok(codec::HEADER_BYTES),
+        _ => SMALL_BYTES_MAX,
+    };
+    match header.bytes <= limit {
+        true => Ok(header.bytes),
+        false => Err(RelayError::Client(CodecError::TooLong)),
+    }
+}

@@ -1,0 +1,9 @@
+//! Databases: stock `psql` and its kin through the gateway to a real PostgreSQL.
+
+mod database;
+
+mod drivers;
+mod held;
+mod hostile;
+mod refusal;
+mod story;
