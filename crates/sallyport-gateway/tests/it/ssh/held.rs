@@ -362,15 +362,43 @@ impl Typing {
         within(PATIENCE, showing).await;
     }
 
-    /// Waits until this is the last that the terminal has shown.
+    /// Types this, again and again, until the terminal has shown `part`: a shell that was interrupted may
+    /// throw away what was typed behind the interrupt.
+    pub(super) async fn insist(&mut self, keys: &str, part: &str) {
+        let deadline = tokio::time::sleep(PATIENCE);
+        let mut deadline = std::pin::pin!(deadline);
+        while !text(&self.seen).contains(part) {
+            self.type_in(keys).await;
+            let again = tokio::time::sleep(Duration::from_secs(2));
+            let mut again = std::pin::pin!(again);
+            while !text(&self.seen).contains(part) {
+                tokio::select! {
+                    read = self.output.read_buf(&mut self.seen) => assert_ne!(read.unwrap(), 0),
+                    () = &mut again => break,
+                    () = &mut deadline => panic!("never shown: {part}; {}", text(&self.seen)),
+                }
+            }
+        }
+    }
+
+    /// Waits until this is the last that the terminal has shown, but for an order to clear what is
+    /// behind it.
     pub(super) async fn until_last(&mut self, part: &str) {
         let showing = async {
-            while !text(&self.seen).ends_with(part) {
+            while !text(&self.seen)
+                .trim_end_matches("\u{1b}[K")
+                .ends_with(part)
+            {
                 let read = self.output.read_buf(&mut self.seen).await.unwrap();
                 assert_ne!(read, 0, "never last: {part}; {}", text(&self.seen));
             }
         };
-        within(PATIENCE, showing).await;
+        let shown = tokio::time::timeout(PATIENCE, showing).await;
+        assert!(
+            shown.is_ok(),
+            "never last: {part:?}; {:?}",
+            text(&self.seen)
+        );
     }
 
     /// Looks on until it has taken too long.
@@ -401,12 +429,18 @@ impl Typing {
 /// by a pattern and at one known by its mark.
 #[tokio::test(flavor = "multi_thread")]
 async fn given_a_line_typed_at_a_known_prompt_when_it_is_released_then_it_runs_and_else_not() {
-    for (prompt, ps1) in [(r#"@shell_prompt("*here>")"#, "here> "), ("", MARKED)] {
+    for (prompt, ps1, shown) in [
+        (r#"@shell_prompt("*here>")"#, "here> ", "here> "),
+        ("", MARKED, "marked \u{1b}]133;B\u{7}"),
+    ] {
         let world = shell_world("", prompt, &bash(ps1)).await;
         let mark = world.path("mark");
         std::fs::write(&mark, "x").unwrap();
         let mut typing = Typing::start(&world);
+        typing.until_last(shown).await;
         typing.type_in("echo first-$((1+1))\r").await;
+        typing.until("first-2").await;
+        typing.until_last(shown).await;
         typing.type_in(&format!("rm {}\r", mark.display())).await;
         let held = world.control.until(|told| told.held.first().cloned()).await;
         assert_eq!(held.operation.kind, OperationKind::TypedCommand);
@@ -425,6 +459,7 @@ async fn given_a_line_typed_at_a_known_prompt_when_it_is_released_then_it_runs_a
             .await;
         assert_eq!(record.reason.as_deref(), Some("command-denied"));
 
+        typing.until_last(shown).await;
         let command = format!("rm -f {}; echo done-$((2+2))", mark.display());
         typing.type_in(&format!("{command}\r")).await;
         let again = world.control.until(|told| told.held.get(1).cloned()).await;
@@ -433,6 +468,7 @@ async fn given_a_line_typed_at_a_known_prompt_when_it_is_released_then_it_runs_a
         world.control.settle(2, released()).await;
         // Keys are dropped until the line was sent.
         typing.until("done-4").await;
+        typing.until_last(shown).await;
         typing.type_in("exit 5\r").await;
         let ran = typing.end().await;
         assert!(!mark.exists(), "{prompt}: {ran:?}");

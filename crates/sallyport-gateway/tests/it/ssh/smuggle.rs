@@ -340,10 +340,8 @@ async fn given_an_interrupted_line_when_an_enter_follows_at_once_then_no_part_of
         typing.until_last("here> ").await;
         typing.type_in(&format!("Xrm {}", goal.display())).await;
         typing.until("goal").await;
-        typing
-            .type_in(&format!("{interrupt}\recho end-$((1+1))\r"))
-            .await;
-        typing.until("end-2").await;
+        typing.type_in(&format!("{interrupt}\r")).await;
+        typing.insist("echo end-$((1+1))\r", "end-2").await;
         assert!(goal.exists(), "{}", text(&typing.seen));
         typing.ssh.kill().await.unwrap();
     }
