@@ -56,6 +56,8 @@ pub struct ShellScreen {
     keys: Keys,
     mark: Option<Prompt>,
     has_marks: bool,
+    /// What stood on the cursor's line before the first key of the line: a program's own prompt.
+    base: String,
     /// Whether the target sent something since the last keys were sent.
     is_answered: bool,
     /// Whether a line feed was among it.
@@ -83,6 +85,7 @@ impl ShellScreen {
             keys,
             mark: None,
             has_marks: false,
+            base: String::new(),
             is_answered: false,
             is_fed: false,
         })
@@ -130,6 +133,9 @@ impl ShellScreen {
 
     /// Takes one byte that the person sent, before the target gets it.
     pub fn press(&mut self, byte: u8) -> Press {
+        if self.keys.typed() == Some("") {
+            self.base = self.line().map(|line| line.text).unwrap_or_default();
+        }
         let press = self.keys.press(byte);
         self.forget_on_full_screen();
         press
@@ -168,9 +174,22 @@ impl ShellScreen {
     /// A prompt stands on the cursor's line with nothing behind it: if it came since keys were sent, nothing
     /// has been typed.
     pub fn is_at_blank_prompt(&mut self) {
-        if self.is_fed && self.keys.renewal() == Some(Renewal::AtPrompt) {
+        if self.may_be_fresh() {
             self.keys.renew();
         }
+    }
+
+    /// Whether a line came since keys were sent, on which a prompt with nothing behind it is a fresh one.
+    #[must_use]
+    pub fn may_be_fresh(&self) -> bool {
+        self.is_fed && self.keys.renewal() == Some(Renewal::AtPrompt)
+    }
+
+    /// Whether this line shows what it did before anything was typed, which is then known again to be
+    /// nothing if the line came since keys were sent: a program that was interrupted asks anew.
+    #[must_use]
+    pub fn is_base(&self, line: &ShellLine) -> bool {
+        !self.base.is_empty() && line.text == self.base
     }
 
     /// Whether the target sent something since the last keys were sent.
@@ -416,6 +435,23 @@ mod tests {
         screen.press(3);
         screen.interrupt();
         assert!(!screen.is_torn());
+    }
+
+    /// A program with a prompt of its own is no trap.
+    #[test]
+    fn a_program_that_asks_anew_after_an_interrupt_is_known_to_have_no_line() {
+        let mut screen = screen();
+        screen.output(b">>> ");
+        type_in(&mut screen, "\u{1b}[A");
+        screen.output(b"print(1)");
+        screen.interrupt();
+        screen.send();
+        screen.output(b"\r\nKeyboardInterrupt\r\n>>> x");
+        assert!(!screen.is_base(&screen.line().unwrap()));
+        screen.output(b"\x08 \x08");
+        assert!(screen.is_base(&screen.line().unwrap()));
+        screen.is_at_blank_prompt();
+        assert!(screen.line().unwrap().is_exact && !screen.is_torn());
     }
 
     /// A password that is asked for by a command whose name was completed is known again.

@@ -77,7 +77,8 @@ pub(super) fn held(id: &OperationId, progress: &HeldProgress) -> String {
             approved_by,
             expires_at,
         } => format!(
-            "sallyport: this command waits for {}{} as {id} (until {expires_at}; Ctrl-C gives up)",
+            "sallyport: this command waits for {}{} until {expires_at}: somebody else runs \
+             `sallyport operation approve {id}`; Ctrl-C gives up",
             approvals(*approvals_missing),
             so_far(approved_by)
         ),

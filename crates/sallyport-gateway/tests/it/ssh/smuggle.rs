@@ -446,6 +446,14 @@ async fn given_a_program_that_reads_then_plain_answers_reach_it_and_the_screen_w
     typing.type_in("y\r").await;
     typing.until("is-y-2").await;
     typing.until_last("here> ").await;
+    // Another program's lines are read again after one that could not be.
+    typing.type_in("PS1='else? ' bash --norc\r").await;
+    typing.until_last("else? ").await;
+    typing.type_in("ec\x01\x05\r").await;
+    typing.until("^C").await;
+    typing.until_last("else? ").await;
+    typing.type_in("exit\r").await;
+    typing.until_last("here> ").await;
     // The screen goes on line by line with Enter, and ends with the pager.
     typing.type_in("seq -f line-%g 1 99 | less\r").await;
     typing.until("line-9").await;

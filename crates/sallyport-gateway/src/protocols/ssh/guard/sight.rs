@@ -110,18 +110,32 @@ impl Sight {
     /// Takes a prompt with nothing behind it, on a new line, for the beginning of one.
     pub(super) fn look_for_blank_prompt(&self) {
         let mut screen = self.screen();
-        let Some(line) = screen.line() else {
-            return;
-        };
-        let behind = self.behind_prompt(&line);
-        if !behind.is_empty() && behind.iter().all(|text| text.trim().is_empty()) {
+        if self.is_blank(&screen) {
             screen.is_at_blank_prompt();
         }
     }
 
-    /// Waits, a bounded time, until the target answered the last key and rests; says whether it does.
-    pub(super) async fn rest(&self) -> bool {
-        self.until(|_| Stage::Answered).await
+    /// Whether the cursor stands behind a prompt with nothing behind it.
+    fn is_blank(&self, screen: &ShellScreen) -> bool {
+        let Some(line) = screen.line() else {
+            return false;
+        };
+        let behind = self.behind_prompt(&line);
+        match behind.is_empty() {
+            true => screen.is_base(&line),
+            false => behind.iter().all(|text| text.trim().is_empty()),
+        }
+    }
+
+    /// Waits, a bounded time, until the target answered an interrupt: with a fresh prompt where it
+    /// interrupted a line, else with anything, and rests.
+    pub(super) async fn rest(&self) {
+        let stage = |screen: &ShellScreen| match screen.is_torn() {
+            true if screen.may_be_fresh() && self.is_blank(screen) => Stage::Settled,
+            true => Stage::Pending,
+            false => Stage::Answered,
+        };
+        self.until(stage).await;
     }
 
     /// Waits, a bounded time, until the screen shows the keys of the line; says whether it does. What need
