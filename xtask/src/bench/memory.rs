@@ -27,8 +27,9 @@ const PUSH: Duration = Duration::from_secs(15);
 /// Takes the samples, once: what is measured is how much is held, not how fast.
 pub fn take(world: &mut World, options: &Options, figures: &mut Figures) -> anyhow::Result<()> {
     let route = world.route(Cipher::Aes256Gcm)?.clone();
-    idle(world, &route, options.count(200, 20), figures)?;
-    stuck(world, &route, options, figures)
+    // First, while the gateway is small: what a crowd leaves behind is given back meanwhile.
+    stuck(world, &route, options, figures)?;
+    idle(world, &route, options.count(200, 20), figures)
 }
 
 fn idle(world: &World, route: &Route, count: usize, figures: &mut Figures) -> anyhow::Result<()> {
@@ -102,6 +103,9 @@ fn stuck(
 ) -> anyhow::Result<()> {
     let push = if options.is_quick { PUSH / 5 } else { PUSH };
     let line = format!("sleep {}", push.as_secs() * 3);
+    // What the first session leaves behind is the gateway's.
+    drop(Crowd::gather(world, Path::Sallyport, route, 1)?);
+    std::thread::sleep(SETTLE);
     let before = Memory::of(world.gateway_pid())?;
     let mut child = ssh(world, Path::Sallyport, route, false, &line)
         .stdin(Stdio::from(
