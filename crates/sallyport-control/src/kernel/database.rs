@@ -363,10 +363,10 @@ pub enum Reader {
 
 #[async_trait]
 impl Sql for Reader {
-    async fn connection(&mut self) -> Result<ConnectionMut<'_>, StoreError> {
-        Ok(match self {
+    fn connection(&mut self) -> ConnectionMut<'_> {
+        match self {
             Self::Sqlite(connection) => ConnectionMut::Sqlite(&mut *connection),
             Self::Postgres(connection) => ConnectionMut::Postgres(&mut *connection),
-        })
+        }
     }
 }

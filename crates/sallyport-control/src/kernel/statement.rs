@@ -333,10 +333,7 @@ fn postgres_arguments(sql: &'static str, values: Vec<Value>) -> Result<PgArgumen
 #[async_trait]
 pub trait Sql: Send {
     /// The connection underneath.
-    ///
-    /// # Errors
-    /// [`StoreError`] when it takes no more statements.
-    async fn connection(&mut self) -> Result<ConnectionMut<'_>, StoreError>;
+    fn connection(&mut self) -> ConnectionMut<'_>;
 
     /// All rows of a query. Bound it with `LIMIT`.
     async fn all(
@@ -344,7 +341,7 @@ pub trait Sql: Send {
         sql: &'static str,
         arguments: Vec<Value>,
     ) -> Result<Vec<Row>, StoreError> {
-        self.connection().await?.all(sql, arguments).await
+        self.connection().all(sql, arguments).await
     }
 
     /// The first row of a query, if any.
