@@ -28,11 +28,13 @@ struct Way {
 enum Fate {
     /// Others see this command.
     Held(&'static str),
+    /// Others see this command; or the Enter is kept back without a word, until more is typed.
+    HeldOrUnsent(&'static str),
     /// Any of these codes is said.
     Refused(&'static [&'static str]),
 }
 
-use Fate::{Held, Refused};
+use Fate::{Held, HeldOrUnsent, Refused};
 
 /// A machine that is too slow to show a line in time has it refused instead.
 const SLOW: &[&str] = &["(command-unreadable)", "(prompt-unknown)"];
@@ -154,7 +156,7 @@ const WAYS: &[Way] = &[
         "within what looks like an answer",
         &[],
         &["\x1b]rm PATH\r"],
-        Held("rm PATH"),
+        HeldOrUnsent("rm PATH"),
     ),
     way(
         "behind a quoted Enter",
@@ -285,7 +287,7 @@ async fn attempt(world: &World, number: usize, way: &Way) -> Result<(), String> 
     let path = goal.display().to_string();
     let name = way.name;
     let (command, codes) = match way.fate {
-        Held(command) => (Some(spell(command)), SLOW),
+        Held(command) | HeldOrUnsent(command) => (Some(spell(command)), SLOW),
         Refused(codes) => (None, codes),
     };
     let holding = world.control.until(|told| {
@@ -319,7 +321,7 @@ async fn attempt(world: &World, number: usize, way: &Way) -> Result<(), String> 
                 return Err(format!("{name}: {line}"));
             }
         }
-        () = typing.never(Duration::from_secs(20)) => {
+        () = typing.never(Duration::from_secs(20)) => if !matches!(way.fate, HeldOrUnsent(_)) {
             return Err(format!("{name}: nothing became of it; {}", text(&typing.seen)));
         }
     }
