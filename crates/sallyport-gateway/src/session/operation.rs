@@ -96,6 +96,12 @@ impl RunningOperation {
         }
     }
 
+    /// Whether its session is over: what the target did not finish was cut off.
+    #[must_use]
+    pub fn is_session_over(&self) -> bool {
+        self.session.end_if_over().is_some()
+    }
+
     /// Puts the end of the operation on record.
     pub fn finish(mut self, outcome: OperationOutcome, result: OperationResult) {
         self.put(outcome, result);

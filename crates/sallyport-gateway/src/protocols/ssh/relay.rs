@@ -230,6 +230,9 @@ impl LiveChannel {
         drop(self.transfer);
         let outcome = match (&result, &exit) {
             (_, exit) if exit.is_launch_refused => OperationOutcome::FailedAtTarget,
+            (Ok(()), exit) if !exit.has_ended && operation.is_session_over() => {
+                OperationOutcome::Interrupted
+            }
             (Ok(()), _) => OperationOutcome::Completed,
             (Err(_), exit) if exit.has_ended => OperationOutcome::Completed,
             (Err(_), _) => OperationOutcome::Interrupted,
