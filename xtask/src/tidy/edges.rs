@@ -35,13 +35,18 @@ const RULES: &[Rule] = &[
     },
     Rule {
         krate: "sallyport-vault",
-        ours: &["sallyport-core"],
+        ours: &["sallyport-core", "sallyport-wire"],
         never: &["axum", "sallyport-control", "sallyport-gateway", "sqlx"],
     },
     Rule {
         krate: "sallyport-api",
         ours: &["sallyport-core"],
         never: &["axum", "sqlx", "tokio"],
+    },
+    Rule {
+        krate: "sallyport-wire",
+        ours: &[],
+        never: &["axum", "cedar-policy", "sallyport-core", "sqlx", "tokio"],
     },
     Rule {
         krate: "sallyport-control",
@@ -61,6 +66,7 @@ const RULES: &[Rule] = &[
             "sallyport-core",
             "sallyport-evidence",
             "sallyport-policy",
+            "sallyport-wire",
         ],
         never: &["axum", "sallyport-control", "sallyport-vault", "sqlx"],
     },

@@ -10,6 +10,9 @@ use crate::sensitive::Sensitive;
 pub enum CredentialContent {
     /// A password.
     Password {
+        /// The name it is for, where that is not the account's: a user made for this session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
         /// The password.
         password: Sensitive,
     },

@@ -116,6 +116,7 @@ pub async fn issue(
         .map_err(SecretError::Lease)?;
     let content = match &issued.content {
         CredentialMaterial::Password(password) => CredentialContent::Password {
+            user: None,
             password: sensitive(password),
         },
         CredentialMaterial::PrivateKey { pem, certificate } => CredentialContent::PrivateKey {

@@ -38,7 +38,5 @@ pub(super) const WAITING_LINE_EVERY: Duration = Duration::from_secs(15);
 pub(super) const GRANT_LOOK_EVERY: Duration = Duration::from_secs(3);
 /// How often control may fail to answer, one after the other, before a waiting person is told.
 pub(super) const CONTROL_SILENT_MAX: u32 = 24;
-/// Most rounds a server may have a password hashed.
-pub(super) const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
 /// How long asking a target to stop may take.
 pub(super) const CANCEL_TIME: Duration = Duration::from_secs(5);

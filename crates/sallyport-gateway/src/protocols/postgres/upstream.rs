@@ -6,9 +6,6 @@
 //!
 //! Not here: dialling (`session`), moving messages (`relay`).
 
-mod scram;
-mod trust;
-
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
@@ -23,11 +20,10 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::either::Either;
 use zeroize::Zeroizing;
 
-use self::{
-    scram::{Binding, Exchange},
-    trust::{TlsTrust, Trust},
+use sallyport_wire::{
+    scram::{self, Binding, Exchange, ScramError},
+    trust::{self, TlsTrust, Trust, TrustError},
 };
-pub(super) use scram::ScramError;
 
 use super::{
     codec::{self, Body, CancelKey, CodecError},
@@ -70,12 +66,9 @@ pub(super) enum UpstreamError {
     /// Its certificate or key is none of the accepted ones. Already reported.
     #[error("recognise the target: its certificate is not an accepted one")]
     IdentityChanged,
-    /// None is known, and the first one seen may not be pinned.
-    #[error("recognise the target: no certificate is known")]
-    IdentityUnknown,
-    /// An accepted identity, or the target's address, cannot be read.
-    #[error("read by what the target is recognised")]
-    IdentityText,
+    /// It is not known by what the target is recognised.
+    #[error("know the target")]
+    Trust(#[from] TrustError),
     /// The key could not be pinned.
     #[error("pin the target's key")]
     Pin(#[source] ControlError),
@@ -119,7 +112,7 @@ impl UpstreamError {
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::IdentityChanged => Reason::HostKeyChanged,
-            Self::IdentityUnknown | Self::IdentityText => Reason::HostKeyUnknown,
+            Self::Trust(_) => Reason::HostKeyUnknown,
             Self::Pin(error) => error.reason(),
             _ => Reason::TargetUnreachable,
         }
@@ -155,24 +148,42 @@ pub(super) async fn connect(
     session: &Arc<Session>,
     parameters: &[(String, String)],
 ) -> Result<Upstream, UpstreamError> {
-    let trust = Trust::of(session)?;
+    let trust = Trust::read(
+        session.host_keys(),
+        session.pins_first_host_key(),
+        session.address(),
+        &[b"postgresql"],
+    )?;
     let stream = session.dial().await.map_err(UpstreamError::Dial)?;
     let (stream, trust) = timeout(TARGET_ANSWER_TIME, recognise(session, stream, trust))
         .await
         .map_err(|_| UpstreamError::TimedOut { what: "speak TLS" })??;
+    let (user, password) = match session.take_credential() {
+        Some(CredentialContent::Password { user, password }) => (user, Some(password)),
+        Some(CredentialContent::PrivateKey { .. }) | None => (None, None),
+    };
     let login = Login {
         channel: Channel {
             stream,
             buffer: BytesMut::new(),
         },
-        password: match session.take_credential() {
-            Some(CredentialContent::Password { password }) => Some(password),
-            Some(CredentialContent::PrivateKey { .. }) | None => None,
-        },
+        password,
     };
-    timeout(TARGET_ANSWER_TIME, login.run(session, trust, parameters))
+    let parameters = as_user(parameters, user);
+    timeout(TARGET_ANSWER_TIME, login.run(session, trust, &parameters))
         .await
         .map_err(|_| UpstreamError::TimedOut { what: "log in" })?
+}
+
+/// The parameters of a connection as the user that the credential is for.
+fn as_user(parameters: &[(String, String)], user: Option<String>) -> Vec<(String, String)> {
+    let mut parameters = parameters.to_vec();
+    if let Some(user) = user
+        && let Some((_, value)) = parameters.iter_mut().find(|(name, _)| name == "user")
+    {
+        *value = user;
+    }
+    parameters
 }
 
 /// Speaks TLS, as far as the target's identity calls for it.

@@ -48,7 +48,9 @@ pub(super) async fn log_in<H: client::Handler>(
     credential: Option<&CredentialContent>,
 ) -> Result<(), LoginError> {
     match credential.ok_or(LoginError::NoCredential)? {
-        CredentialContent::Password { password } => with_password(handle, account, password).await,
+        CredentialContent::Password { password, .. } => {
+            with_password(handle, account, password).await
+        }
         CredentialContent::PrivateKey {
             private_key,
             certificate,

@@ -12,23 +12,23 @@ use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;
 
-use super::super::limits::SCRAM_ITERATIONS_MAX;
-
+/// Most rounds a server may have a password hashed.
+pub const ITERATIONS_MAX: u32 = 1_000_000;
 /// With channel binding.
-pub(super) const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
+pub const MECHANISM_PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// Without.
-pub(super) const MECHANISM: &str = "SCRAM-SHA-256";
+pub const MECHANISM: &str = "SCRAM-SHA-256";
 /// Longest message of a server.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
 /// Why the exchange failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(in super::super) enum ScramError {
+pub enum ScramError {
     /// The server's message is none, or does not answer ours.
     #[error("read the server's message of the SCRAM exchange")]
     Message,
     /// It asks for more rounds of hashing than anybody should.
-    #[error("hash a password {asked} times: at most {SCRAM_ITERATIONS_MAX} are done")]
+    #[error("hash a password {asked} times: at most {ITERATIONS_MAX} are done")]
     Iterations {
         /// Rounds asked for.
         asked: u32,
@@ -43,7 +43,7 @@ pub(in super::super) enum ScramError {
 
 /// What the exchange is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Binding {
+pub enum Binding {
     /// To the server's certificate, by this hash.
     EndPoint(Vec<u8>),
     /// To nothing, though we could: the server did not offer it.
@@ -70,31 +70,37 @@ impl Binding {
 }
 
 /// An exchange that has begun.
-pub(super) struct Exchange {
+#[derive(Debug)]
+pub struct Exchange {
     binding: Binding,
     client_nonce: String,
 }
 
 /// An exchange that waits for the server's proof.
-pub(super) struct Unproven {
+#[derive(Debug)]
+pub struct Unproven {
     server_signature: Vec<u8>,
 }
 
 impl Exchange {
     /// Begins; `nonce` is fresh randomness.
-    pub(super) fn new(binding: Binding, nonce: &[u8]) -> Self {
+    #[must_use]
+    pub fn new(binding: Binding, nonce: &[u8]) -> Self {
         Self {
             binding,
             client_nonce: STANDARD.encode(nonce),
         }
     }
 
-    pub(super) fn mechanism(&self) -> &'static str {
+    /// The mechanism to name.
+    #[must_use]
+    pub fn mechanism(&self) -> &'static str {
         self.binding.mechanism()
     }
 
     /// The first message. The name in it is not used: the startup message has it.
-    pub(super) fn first(&self) -> String {
+    #[must_use]
+    pub fn first(&self) -> String {
         format!("{}{}", self.binding.header(), self.bare())
     }
 
@@ -103,7 +109,10 @@ impl Exchange {
     }
 
     /// Reads what the server asks for.
-    pub(super) fn challenge(&self, server_first: &[u8]) -> Result<Challenge, ScramError> {
+    ///
+    /// # Errors
+    /// [`ScramError::Message`], [`ScramError::Iterations`].
+    pub fn challenge(&self, server_first: &[u8]) -> Result<Challenge, ScramError> {
         let text = text(server_first)?;
         let mut fields = text.split(',');
         let nonce = field(fields.next(), "r=")?;
@@ -118,7 +127,7 @@ impl Exchange {
             return Err(ScramError::Message);
         }
         let asked: u32 = iterations.parse().unwrap_or(u32::MAX);
-        if asked > SCRAM_ITERATIONS_MAX {
+        if asked > ITERATIONS_MAX {
             return Err(ScramError::Iterations { asked });
         }
         Ok(Challenge {
@@ -130,7 +139,8 @@ impl Exchange {
     }
 
     /// The final message, from the hashed password.
-    pub(super) fn answer(&self, challenge: &Challenge, salted: &Salted) -> (String, Unproven) {
+    #[must_use]
+    pub fn answer(&self, challenge: &Challenge, salted: &Salted) -> (String, Unproven) {
         let client_key = mac(&salted.0[..], b"Client Key");
         let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
         let mut bound = self.binding.header().as_bytes().to_vec();
@@ -157,21 +167,52 @@ impl Exchange {
     }
 }
 
+/// Rounds of hashing for a verifier made here: PostgreSQL's own number. The passwords hashed are random.
+const VERIFIER_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4_095);
+/// Bytes of a verifier's salt.
+pub const SALT_BYTES: usize = 16;
+
+/// What PostgreSQL stores instead of a password, in the form in which it also takes it: so the password
+/// itself is in no statement. `salt` is fresh randomness.
+#[must_use]
+pub fn verifier(password: &str, salt: &[u8; SALT_BYTES]) -> String {
+    let mut salted = Zeroizing::new([0_u8; 32]);
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        VERIFIER_ITERATIONS,
+        salt,
+        password.as_bytes(),
+        salted.as_mut(),
+    );
+    let client_key = mac(&salted[..], b"Client Key");
+    let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
+    let server_key = mac(&salted[..], b"Server Key");
+    format!(
+        "SCRAM-SHA-256${VERIFIER_ITERATIONS}:{}${}:{}",
+        STANDARD.encode(salt),
+        STANDARD.encode(stored_key),
+        STANDARD.encode(server_key)
+    )
+}
+
 /// What a server asks for.
 #[derive(Debug)]
-pub(super) struct Challenge {
-    pub(super) iterations: NonZeroU32,
+pub struct Challenge {
+    /// Rounds of hashing.
+    pub iterations: NonZeroU32,
     salt: Vec<u8>,
     nonce: String,
     server_first: String,
 }
 
 /// A hashed password.
-pub(super) struct Salted(Zeroizing<[u8; 32]>);
+#[allow(missing_debug_implementations, reason = "it holds a secret")]
+pub struct Salted(Zeroizing<[u8; 32]>);
 
 impl Challenge {
     /// Hashes a password as the server asks. Takes its time.
-    pub(super) fn hash(&self, password: &str) -> Salted {
+    #[must_use]
+    pub fn hash(&self, password: &str) -> Salted {
         let mut out = Zeroizing::new([0_u8; 32]);
         pbkdf2::derive(
             pbkdf2::PBKDF2_HMAC_SHA256,
@@ -186,7 +227,10 @@ impl Challenge {
 
 impl Unproven {
     /// Checks that the server knows the password too.
-    pub(super) fn check(&self, server_final: &[u8]) -> Result<(), ScramError> {
+    ///
+    /// # Errors
+    /// [`ScramError`].
+    pub fn check(&self, server_final: &[u8]) -> Result<(), ScramError> {
         let text = text(server_final)?;
         if text.starts_with("e=") {
             return Err(ScramError::Refused);
@@ -301,6 +345,18 @@ mod tests {
         let (here, _) = exchange.answer(&challenge, &salted);
         let (elsewhere, _) = bound(&[8; 32]).answer(&challenge, &salted);
         assert_ne!(here, elsewhere);
+    }
+
+    /// VA-3: the verifier of the example of RFC 7677, as PostgreSQL computes it.
+    #[test]
+    fn given_a_password_then_its_verifier_is_what_a_server_would_store() {
+        let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        let salt: [u8; SALT_BYTES] = salt.try_into().unwrap();
+        assert_eq!(
+            verifier("pencil", &salt),
+            "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:\
+             wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+        );
     }
 
     proptest! {

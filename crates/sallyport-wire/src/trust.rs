@@ -13,17 +13,30 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    crypto::{
+        CryptoProvider, aws_lc_rs::default_provider, verify_tls12_signature, verify_tls13_signature,
+    },
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
 
-use super::UpstreamError;
-use crate::{session::Session, tls::provider};
+/// Why it cannot be told by what a target is recognised.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// An accepted identity, or the target's address, cannot be read.
+    #[error("read by what the target is recognised")]
+    IdentityText,
+    /// None is known, and the first one seen may not be pinned.
+    #[error("recognise the target: no certificate is known")]
+    IdentityUnknown,
+    /// The library refuses the settings.
+    #[error("set up TLS with the target")]
+    Tls(#[source] rustls::Error),
+}
 
 /// How a target is recognised.
 #[derive(Clone, Debug)]
-pub(in super::super) enum Trust {
+pub enum Trust {
     /// By TLS.
     Tls(TlsTrust),
     /// Not at all: an owner said that it speaks no TLS.
@@ -32,7 +45,7 @@ pub(in super::super) enum Trust {
 
 /// How a target is recognised by TLS.
 #[derive(Clone, Debug)]
-pub(in super::super) struct TlsTrust {
+pub struct TlsTrust {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     verifier: Arc<Verifier>,
@@ -41,11 +54,21 @@ pub(in super::super) struct TlsTrust {
 }
 
 impl Trust {
-    /// Reads the identities that are accepted for the target of `session`.
-    pub(super) fn of(session: &Session) -> Result<Self, UpstreamError> {
+    /// Reads the identities that are accepted for the target at `address` (`host:port`), in the form that
+    /// the inventory stores. `pins_first`: with none known, the first one seen is accepted and told.
+    /// `alpn` is offered to the target.
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub fn read(
+        identities: &[String],
+        pins_first: bool,
+        address: &str,
+        alpn: &[&[u8]],
+    ) -> Result<Self, TrustError> {
         let (mut keys, mut certificates) = (Vec::new(), Vec::new());
         let mut roots = RootCertStore::empty();
-        for identity in session.host_keys() {
+        for identity in identities {
             if identity == "plaintext" {
                 return Ok(Self::Plaintext);
             }
@@ -54,32 +77,31 @@ impl Trust {
             } else if let Some(text) = identity.strip_prefix("ca ") {
                 let der = STANDARD
                     .decode(text)
-                    .map_err(|_| UpstreamError::IdentityText)?;
+                    .map_err(|_| TrustError::IdentityText)?;
                 let certificate = CertificateDer::from(der);
                 roots
                     .add(certificate.clone())
-                    .map_err(|_| UpstreamError::IdentityText)?;
+                    .map_err(|_| TrustError::IdentityText)?;
                 certificates.push(certificate);
             } else {
-                return Err(UpstreamError::IdentityText);
+                return Err(TrustError::IdentityText);
             }
         }
-        let pins_first = session.pins_first_host_key();
-        if session.host_keys().is_empty() && !pins_first {
-            return Err(UpstreamError::IdentityUnknown);
+        if identities.is_empty() && !pins_first {
+            return Err(TrustError::IdentityUnknown);
         }
         let verifier = Arc::new(Verifier::new(keys, certificates, roots, pins_first)?);
-        let mut config = ClientConfig::builder_with_provider(provider())
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(UpstreamError::Tls)?
+            .map_err(TrustError::Tls)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
             .with_no_client_auth();
         config.resumption = rustls::client::Resumption::disabled();
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self::Tls(TlsTrust {
             config: Arc::new(config),
-            name: server_name(session.address())?,
+            name: server_name(address)?,
             verifier,
             pins_first,
         }))
@@ -87,27 +109,36 @@ impl Trust {
 }
 
 impl TlsTrust {
-    pub(super) fn config(&self) -> Arc<ClientConfig> {
+    /// What to connect with.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)
     }
 
-    pub(super) fn name(&self) -> ServerName<'static> {
+    /// The name that a certificate must be for.
+    #[must_use]
+    pub fn name(&self) -> ServerName<'static> {
         self.name.clone()
     }
 
     /// The identity to pin, when this target had none.
-    pub(super) fn seen(&self) -> Option<String> {
+    #[must_use]
+    pub fn seen(&self) -> Option<String> {
         let seen = self.verifier.seen();
         seen.filter(|_| self.pins_first)
     }
 
     /// What the target showed that is not accepted.
-    pub(super) fn refused(&self) -> Option<String> {
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
         self.verifier.seen()
     }
 
     /// From now on only what was seen is accepted, on connections that ask the target to stop, too.
-    pub(super) fn settled(&self) -> Result<Self, UpstreamError> {
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub fn settled(&self) -> Result<Self, TrustError> {
         let Some(seen) = self.seen() else {
             return Ok(self.clone());
         };
@@ -131,10 +162,10 @@ impl TlsTrust {
     }
 }
 
-fn server_name(address: &str) -> Result<ServerName<'static>, UpstreamError> {
+fn server_name(address: &str) -> Result<ServerName<'static>, TrustError> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(host.to_owned()).map_err(|_| UpstreamError::IdentityText)
+    ServerName::try_from(host.to_owned()).map_err(|_| TrustError::IdentityText)
 }
 
 /// Accepts the keys that are pinned, and the certificates that are named or that these signed for the
@@ -155,14 +186,14 @@ impl Verifier {
         certificates: Vec<CertificateDer<'static>>,
         roots: RootCertStore,
         takes_first: bool,
-    ) -> Result<Self, UpstreamError> {
-        let provider = provider();
+    ) -> Result<Self, TrustError> {
+        let provider = Arc::new(default_provider());
         let authorities = match roots.is_empty() {
             true => None,
             false => Some(
                 WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
                     .build()
-                    .map_err(|_| UpstreamError::IdentityText)?,
+                    .map_err(|_| TrustError::IdentityText)?,
             ),
         };
         Ok(Self {
@@ -243,7 +274,8 @@ impl ServerCertVerifier for Verifier {
 
 /// The hash of a certificate that logins are bound to (RFC 5929, section 4.1): with the hash of its own
 /// signature, at least SHA-256. Nothing for signatures whose hash cannot be told.
-pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+#[must_use]
+pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let algorithm = match signature_algorithm(certificate)? {
         // sha1 and md5 with RSA, sha256WithRSAEncryption, ecdsa-with-SHA1 and SHA256
         [
