@@ -363,10 +363,10 @@ pub enum Reader {
 
 #[async_trait]
 impl Sql for Reader {
-    fn connection(&mut self) -> ConnectionMut<'_> {
-        match self {
+    async fn connection(&mut self) -> Result<ConnectionMut<'_>, StoreError> {
+        Ok(match self {
             Self::Sqlite(connection) => ConnectionMut::Sqlite(&mut *connection),
             Self::Postgres(connection) => ConnectionMut::Postgres(&mut *connection),
-        }
+        })
     }
 }

@@ -333,7 +333,10 @@ fn postgres_arguments(sql: &'static str, values: Vec<Value>) -> Result<PgArgumen
 #[async_trait]
 pub trait Sql: Send {
     /// The connection underneath.
-    fn connection(&mut self) -> ConnectionMut<'_>;
+    ///
+    /// # Errors
+    /// [`StoreError`] when it takes no more statements.
+    async fn connection(&mut self) -> Result<ConnectionMut<'_>, StoreError>;
 
     /// All rows of a query. Bound it with `LIMIT`.
     async fn all(
@@ -341,7 +344,7 @@ pub trait Sql: Send {
         sql: &'static str,
         arguments: Vec<Value>,
     ) -> Result<Vec<Row>, StoreError> {
-        self.connection().all(sql, arguments).await
+        self.connection().await?.all(sql, arguments).await
     }
 
     /// The first row of a query, if any.

@@ -1,7 +1,8 @@
 //! Tasks with a name: a panic in one is logged and counted, never silent.
 
-use std::future::Future;
+use std::{future::Future, panic::AssertUnwindSafe};
 
+use futures_util::FutureExt as _;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 /// Spawns a task whose panic is logged and counted.
@@ -13,11 +14,8 @@ pub fn spawn(
     name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
-    let running = tokio::spawn(task);
     tokio::spawn(async move {
-        if let Err(error) = running.await
-            && error.is_panic()
-        {
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
             metrics::counter!("sallyport_panics_total", "task" => name).increment(1);
             tracing::error!(task = name, "a task panicked");
         }

@@ -112,7 +112,7 @@ impl Transaction {
         arguments: Vec<Value>,
     ) -> Result<u64, StoreError> {
         self.is_changed = true;
-        let result = self.connection().run(sql, arguments).await;
+        let result = self.connection().await?.run(sql, arguments).await;
         match result {
             Err(error) if error.is_unique_violation() => Err(StoreError::Conflict),
             other => other,
@@ -153,7 +153,7 @@ impl Transaction {
 
 #[async_trait]
 impl Sql for Transaction {
-    fn connection(&mut self) -> ConnectionMut<'_> {
-        self.held.connection()
+    async fn connection(&mut self) -> Result<ConnectionMut<'_>, StoreError> {
+        self.held.connection().await
     }
 }

@@ -1,8 +1,8 @@
 //! Group commit: one write connection, one order, one fsync for many writers.
 //!
-//! Writers take turns on the connection; each works inside a savepoint of one outer transaction. Who
-//! commits releases the savepoint, leaves its audit entries in the group and waits. The flusher queues
-//! for the connection like everybody else, so it comes after the writers that were waiting already:
+//! Writers take turns on the connection; each works inside a savepoint of one outer transaction, made at
+//! its first statement. Who commits releases the savepoint, leaves its audit entries in the group and
+//! waits. The flusher queues for the connection like everybody else, and again as long as others queue:
 //! the busier the store, the larger the group. It then writes the entries, commits the outer
 //! transaction and wakes the whole group.
 //!
@@ -14,7 +14,10 @@
 //! returned; sequence numbers are dense because they are assigned under the connection's lock and only
 //! survive with that COMMIT.
 
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{
+    Arc, LazyLock, Weak,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use sallyport_core::{
     event::{Actor, Events},
@@ -87,6 +90,8 @@ struct WriteSide {
 
 struct Shared {
     side: Arc<Mutex<WriteSide>>,
+    /// Writers in the queue for the connection.
+    queued: AtomicUsize,
     flush: Notify,
     stopped: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
@@ -108,6 +113,25 @@ impl Drop for StopsOnPanic {
     }
 }
 
+/// A place in the queue for the connection.
+struct Place<'queue>(&'queue AtomicUsize);
+
+impl<'queue> Place<'queue> {
+    fn take(queue: &'queue AtomicUsize) -> Self {
+        queue.fetch_add(1, Ordering::Relaxed);
+        Self(queue)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A group is committed at this many turns, though more writers queue: each of them is waited for.
+const GROUP_TURNS_MAX: usize = 256;
+
 /// Any fixed number does; it keeps two controls on one PostgreSQL from interleaving sequences.
 const SEQUENCE_LOCK: &str = "SELECT pg_advisory_xact_lock(7022)";
 
@@ -125,6 +149,7 @@ pub(super) fn start(connection: OwnedConnection, clock: Arc<dyn Clock>, log_size
     };
     let shared = Arc::new(Shared {
         side: Arc::new(Mutex::new(side)),
+        queued: AtomicUsize::new(0),
         flush: Notify::new(),
         stopped: watch::Sender::new(false),
         clock,
@@ -147,22 +172,31 @@ pub(super) fn start(connection: OwnedConnection, clock: Arc<dyn Clock>, log_size
 
 impl Writer {
     pub(super) async fn begin(&self, actor: Actor) -> Result<Transaction, StoreError> {
-        let mut side = Arc::clone(&self.0.side).lock_owned().await;
+        let shared = Arc::clone(&self.0);
+        let place = Place::take(&shared.queued);
+        let mut side = Arc::clone(&shared.side).lock_owned().await;
+        drop(place);
         if self.is_stopped() {
             return Err(StoreError::Stopped);
         }
         let shared = Arc::clone(&self.0);
-        let opened = task::run("store begin", async move {
-            if let Err(error) = side.open().await {
-                shared.abandon(&mut side, &error).await;
-                return Err(error);
-            }
-            Ok(Held {
-                side: Some(side),
-                shared,
-            })
-        });
-        let held = opened.await.unwrap_or(Err(StoreError::Stopped))?;
+        if !side.is_ready() {
+            let opened = task::run("store begin", async move {
+                match side.open().await {
+                    Ok(()) => Ok(side),
+                    Err(error) => {
+                        shared.abandon(&mut side, &error).await;
+                        Err(error)
+                    }
+                }
+            });
+            side = opened.await.unwrap_or(Err(StoreError::Stopped))?;
+        }
+        let held = Held {
+            side: Some(side),
+            shared: Arc::clone(&self.0),
+            has_savepoint: false,
+        };
         Ok(Transaction::new(held, actor))
     }
 
@@ -200,7 +234,12 @@ impl Writer {
 }
 
 impl WriteSide {
-    /// Makes sure the outer transaction is open and a fresh savepoint begins.
+    /// Whether a turn can begin without a statement.
+    const fn is_ready(&self) -> bool {
+        self.is_open && !self.is_dirty
+    }
+
+    /// Makes sure the outer transaction is open and nobody's savepoint is left.
     async fn open(&mut self) -> Result<(), StoreError> {
         self.clean().await?;
         if !self.is_open {
@@ -214,7 +253,7 @@ impl WriteSide {
             }
             self.read_head().await?;
         }
-        self.connection.plain("SAVEPOINT writer").await
+        Ok(())
     }
 
     /// Undoes what a writer left that gave up.
@@ -318,6 +357,14 @@ fn insert_sql(rows: usize) -> &'static str {
 impl Shared {
     async fn flush_group(&self) {
         let mut side = self.side.lock().await;
+        for _ in 0..GROUP_TURNS_MAX {
+            if !side.is_open || self.queued.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            // To the end of the queue: what those before us do shares the commit.
+            drop(side);
+            side = self.side.lock().await;
+        }
         if !side.is_open {
             return;
         }
@@ -401,8 +448,11 @@ pub(super) async fn log_size(connection: &mut OwnedConnection) -> Result<u64, St
 
 /// A writer's turn on the connection.
 pub(super) struct Held {
+    /// Absent once the turn is over.
     side: Option<OwnedMutexGuard<WriteSide>>,
     shared: Arc<Shared>,
+    /// A statement was or is being run in this turn.
+    has_savepoint: bool,
 }
 
 impl std::fmt::Debug for Held {
@@ -411,19 +461,49 @@ impl std::fmt::Debug for Held {
     }
 }
 
+/// A turn that failed takes nothing more.
+fn over() -> StoreError {
+    StoreError::NotDurable {
+        cause: "the transaction failed before".to_owned(),
+    }
+}
+
 impl Held {
-    #[expect(
-        clippy::expect_used,
-        reason = "the guard is taken only by the functions that consume `self`"
-    )]
-    fn side(&mut self) -> &mut WriteSide {
-        self.side
-            .as_mut()
-            .expect("a turn holds its guard until it is consumed")
+    fn side(&mut self) -> Result<&mut WriteSide, StoreError> {
+        self.side.as_deref_mut().ok_or_else(over)
     }
 
-    pub(super) fn connection(&mut self) -> ConnectionMut<'_> {
-        self.side().connection.as_mut()
+    /// The connection, inside the turn's savepoint.
+    pub(super) async fn connection(&mut self) -> Result<ConnectionMut<'_>, StoreError> {
+        if !self.has_savepoint {
+            self.set_savepoint().await?;
+        }
+        Ok(self.side()?.connection.as_mut())
+    }
+
+    /// In a task of its own, so that an abandoned writer leaves either a savepoint or none, and it is
+    /// known which.
+    async fn set_savepoint(&mut self) -> Result<(), StoreError> {
+        let mut turn = Self {
+            side: self.side.take(),
+            shared: Arc::clone(&self.shared),
+            has_savepoint: false,
+        };
+        let set = task::run("store savepoint", async move {
+            let side = turn.side.as_mut().ok_or_else(over)?;
+            match side.connection.plain("SAVEPOINT writer").await {
+                Ok(()) => {
+                    turn.has_savepoint = true;
+                    Ok(turn)
+                }
+                Err(error) => {
+                    turn.shared.abandon(side, &error).await;
+                    Err(error)
+                }
+            }
+        });
+        *self = set.await.unwrap_or(Err(StoreError::Stopped))?;
+        Ok(())
     }
 
     pub(super) async fn commit(
@@ -432,7 +512,7 @@ impl Held {
         events: Events,
     ) -> Result<Committed, StoreError> {
         let now = self.shared.clock.now();
-        let side = self.side();
+        let side = self.side()?;
         let at = now.max(side.last_at);
         let first_seq = side.next_seq;
         let mut entries = Vec::with_capacity(events.count());
@@ -455,7 +535,7 @@ impl Held {
     }
 
     pub(super) async fn commit_without_record(mut self) -> Result<(), StoreError> {
-        let side = self.side();
+        let side = self.side()?;
         let (next_seq, last_at) = (side.next_seq, side.last_at);
         self.join_group(Vec::new(), next_seq, last_at).await
     }
@@ -469,18 +549,26 @@ impl Held {
         last_at: Timestamp,
     ) -> Result<(), StoreError> {
         let (sender, verdict) = oneshot::channel();
-        let released = task::run("store release", async move {
-            let side = self.side();
-            side.connection.plain("RELEASE SAVEPOINT writer").await?;
+        let join = move |mut turn: Self| {
+            let side = turn.side()?;
             side.next_seq = next_seq;
             side.last_at = last_at;
             side.entries.extend(entries);
             side.waiters.push(sender);
-            drop(self.side.take());
-            self.shared.flush.notify_one();
+            drop(turn.side.take());
+            turn.shared.flush.notify_one();
             Ok(())
-        });
-        released.await.unwrap_or(Err(StoreError::Stopped))?;
+        };
+        if self.has_savepoint {
+            let released = task::run("store release", async move {
+                let connection = &mut self.side()?.connection;
+                connection.plain("RELEASE SAVEPOINT writer").await?;
+                join(self)
+            });
+            released.await.unwrap_or(Err(StoreError::Stopped))?;
+        } else {
+            join(self)?;
+        }
         match verdict.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(cause)) => Err(StoreError::NotDurable { cause }),
@@ -494,7 +582,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(mut side) = self.side.take() {
-            side.is_dirty = true;
+            side.is_dirty |= self.has_savepoint;
             drop(side);
             self.shared.flush.notify_one();
         }
