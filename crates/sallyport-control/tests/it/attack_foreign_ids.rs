@@ -1,13 +1,16 @@
 //! Ids are no keys: what belongs to somebody else is answered like what does not exist, on every route.
 
-use sallyport_api::gateway::Reply;
+use sallyport_api::gateway::{Call, Reply};
 use sallyport_control::{broker, routes};
-use sallyport_core::id::GatewayId;
-use sallyport_core::time::Clock as _;
+use sallyport_core::{
+    access::Quorum,
+    id::{GatewayId, OperationId},
+    time::Clock as _,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
-    gateway::FakeGateway,
+    gateway::{FakeGateway, holding, session_of},
     node::{Node, Person},
 };
 
@@ -61,7 +64,21 @@ async fn story() -> Story {
     let mut gateway = FakeGateway::connect(&node.socket(), id, vec![]).await;
     let proof = gateway.proven(ALICE_KEY).await;
     let opened = gateway.open(&proof).await;
-    assert!(matches!(opened, Reply::Opened(_)), "{opened:?}");
+    let Reply::Opened(opened) = opened else {
+        panic!("{opened:?}")
+    };
+    let anyone = Quorum {
+        count: 1,
+        from: None,
+    };
+    let held = holding(
+        &session_of(&opened),
+        OperationId::new(node.clock.now(), [1; 10]),
+        "rm -rf /srv",
+        vec![anyone],
+    );
+    let held = gateway.call(Call::HoldOperation(Box::new(held))).await;
+    assert!(matches!(held, Reply::Held(_)), "{held:?}");
     let lock = json!({ "target": "web-1", "reason": "looked at" });
     node.ok(&bob, "POST", "/v1/locks", Some(lock)).await;
     Story {
@@ -77,7 +94,14 @@ impl Story {
     /// Alice's objects as they are.
     async fn everything(&self) -> Vec<Value> {
         let mut all = Vec::new();
-        for list in ["requests", "grants", "sessions", "self/keys", "self/tokens"] {
+        for list in [
+            "requests",
+            "grants",
+            "sessions",
+            "operations",
+            "self/keys",
+            "self/tokens",
+        ] {
             let path = format!("/v1/{list}");
             all.push(self.node.ok(&self.alice, "GET", &path, None).await);
         }
@@ -100,6 +124,7 @@ impl Story {
             "requests" => (&self.alice, "/v1/requests", "id"),
             "grants" => (&self.alice, "/v1/grants", "id"),
             "sessions" => (&self.alice, "/v1/sessions", "id"),
+            "operations" => (&self.alice, "/v1/operations", "id"),
             "self/keys" => (&self.alice, "/v1/self/keys", "id"),
             "self/tokens" => (&self.alice, "/v1/self/tokens", "id"),
             "recordings" => (&self.alice, "/v1/sessions", "recording_id"),
@@ -195,7 +220,14 @@ async fn given_the_id_of_somebody_elses_object_then_the_answer_is_that_of_an_unk
         before,
         "nothing of it had an effect"
     );
-    for list in ["requests", "grants", "sessions", "self/keys", "self/tokens"] {
+    for list in [
+        "requests",
+        "grants",
+        "sessions",
+        "operations",
+        "self/keys",
+        "self/tokens",
+    ] {
         let seen = node.ok(mallory, "GET", &format!("/v1/{list}"), None).await;
         assert_eq!(seen["items"], json!([]), "{list}");
     }

@@ -5,17 +5,16 @@ use std::time::Duration;
 use sallyport_api::gateway::{Call, HeldProgress, HoldOperation, Reply, SessionClosed};
 use sallyport_control::{broker, operation};
 use sallyport_core::{
-    access::{HoldTerms, Quorum},
+    access::Quorum,
     authz::Reason,
     id::{GatewayId, OperationId, SessionId},
-    policy::BundleHash,
-    session::{EndReason, Operation, OperationKind},
+    session::{EndReason, OperationKind},
     time::Clock as _,
 };
 use serde_json::{Value, json};
 
 use crate::support::{
-    gateway::FakeGateway,
+    gateway::{FakeGateway, holding, session_of},
     home::Home,
     node::{Node, Person},
 };
@@ -62,9 +61,7 @@ async fn story(home: &Home) -> Story {
         Reply::Opened(opened) => *opened,
         other => panic!("{other:?}"),
     };
-    let permit: Value = serde_json::to_value(&opened.permit).unwrap();
-    let terms: Value = serde_json::from_str(permit["terms"].as_str().unwrap()).unwrap();
-    let session_id = terms["session_id"].as_str().unwrap().parse().unwrap();
+    let session_id = session_of(&opened);
     Story {
         node,
         owner,
@@ -77,20 +74,8 @@ async fn story(home: &Home) -> Story {
 
 impl Story {
     fn holding(&self, number: u8, command: &str, quorums: Vec<Quorum>) -> HoldOperation {
-        HoldOperation {
-            session_id: self.session_id.clone(),
-            operation_id: OperationId::new(self.node.clock.now(), [number; 10]),
-            operation: Operation {
-                kind: OperationKind::Exec,
-                detail: command.to_owned(),
-            },
-            recorded: command.replace("secret", "[redacted]"),
-            terms: HoldTerms {
-                quorums,
-                within_s: 600,
-            },
-            bundle: BundleHash("b".to_owned()),
-        }
+        let id = OperationId::new(self.node.clock.now(), [number; 10]);
+        holding(&self.session_id, id, command, quorums)
     }
 
     /// Holds a command that one person must approve; returns where it stands.

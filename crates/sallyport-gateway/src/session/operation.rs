@@ -13,7 +13,8 @@ use sallyport_core::{
     authz::Reason,
     id::{OperationId, SessionId},
     session::{
-        OPERATION_DETAIL_BYTES_MAX, Operation, OperationOutcome, OperationRecord, StatementRecord,
+        EndReason, OPERATION_DETAIL_BYTES_MAX, Operation, OperationOutcome, OperationRecord,
+        StatementRecord,
     },
     time::Timestamp,
 };
@@ -96,10 +97,13 @@ impl RunningOperation {
         }
     }
 
-    /// Whether its session is over: what the target did not finish was cut off.
+    /// Whether its session was ended over the head of its client: what the target did not finish was cut off.
+    /// A client that leaves ends what it wants to end, such as a forwarded connection.
     #[must_use]
-    pub fn is_session_over(&self) -> bool {
-        self.session.end_if_over().is_some()
+    pub fn is_cut_off(&self) -> bool {
+        self.session
+            .end_if_over()
+            .is_some_and(|end| end.reason != EndReason::ClientClosed)
     }
 
     /// Puts the end of the operation on record.

@@ -13,10 +13,16 @@ use rustls::crypto::{
 };
 use sallyport_api::gateway::{
     AuthenticationAnswer, AuthenticationFacts, Call, Credential, FromControl, FromGateway,
-    GatewayHello, OpenSession, Push, RPC_VERSION, Reply, SshKeyProof, Submission, Welcome,
-    decode_frame, encode_frame,
+    GatewayHello, HoldOperation, OpenSession, Opened, Push, RPC_VERSION, Reply, SshKeyProof,
+    Submission, Welcome, decode_frame, encode_frame,
 };
-use sallyport_core::id::{AuthenticationId, GatewayId, SessionId};
+use sallyport_core::{
+    access::{HoldTerms, Quorum},
+    id::{AuthenticationId, GatewayId, OperationId, SessionId},
+    policy::BundleHash,
+    session::{Operation, OperationKind},
+};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
@@ -193,6 +199,36 @@ impl FakeGateway {
                 &self.key,
             )
             .unwrap()
+    }
+}
+
+/// The session that an opened one's permit names.
+pub fn session_of(opened: &Opened) -> SessionId {
+    let permit: Value = serde_json::to_value(&opened.permit).unwrap();
+    let terms: Value = serde_json::from_str(permit["terms"].as_str().unwrap()).unwrap();
+    terms["session_id"].as_str().unwrap().parse().unwrap()
+}
+
+/// A command of this session that waits for votes.
+pub fn holding(
+    session_id: &SessionId,
+    operation_id: OperationId,
+    command: &str,
+    quorums: Vec<Quorum>,
+) -> HoldOperation {
+    HoldOperation {
+        session_id: session_id.clone(),
+        operation_id,
+        operation: Operation {
+            kind: OperationKind::Exec,
+            detail: command.to_owned(),
+        },
+        recorded: command.replace("secret", "[redacted]"),
+        terms: HoldTerms {
+            quorums,
+            within_s: 600,
+        },
+        bundle: BundleHash("b".to_owned()),
     }
 }
 

@@ -230,7 +230,7 @@ impl LiveChannel {
         drop(self.transfer);
         let outcome = match (&result, &exit) {
             (_, exit) if exit.is_launch_refused => OperationOutcome::FailedAtTarget,
-            (Ok(()), exit) if !exit.has_ended && operation.is_session_over() => {
+            (Ok(()), exit) if !exit.has_ended && operation.is_cut_off() => {
                 OperationOutcome::Interrupted
             }
             (Ok(()), _) => OperationOutcome::Completed,
