@@ -301,6 +301,7 @@ async fn bind_sockets(
     let setup = ProtocolSetup {
         data_directory: config.data_directory.clone(),
         limits: config.limits.clone(),
+        ssh_key_exchange: config.ssh_key_exchange,
         tls: Arc::clone(tls),
     };
     let mut doorways = Vec::new();

@@ -174,29 +174,32 @@ impl Writer {
     pub(super) async fn begin(&self, actor: Actor) -> Result<Transaction, StoreError> {
         let shared = Arc::clone(&self.0);
         let place = Place::take(&shared.queued);
-        let mut side = Arc::clone(&shared.side).lock_owned().await;
+        let side = Arc::clone(&shared.side).lock_owned().await;
         drop(place);
         if self.is_stopped() {
             return Err(StoreError::Stopped);
         }
-        let shared = Arc::clone(&self.0);
-        if !side.is_ready() {
+        let is_ready = side.is_ready();
+        let mut held = Held {
+            side: Some(side),
+            shared,
+            has_savepoint: false,
+        };
+        if !is_ready {
+            // Whoever stops waiting here leaves a turn that ends, and with it what it opened.
             let opened = task::run("store begin", async move {
+                let shared = Arc::clone(&held.shared);
+                let side = held.side()?;
                 match side.open().await {
-                    Ok(()) => Ok(side),
+                    Ok(()) => Ok(held),
                     Err(error) => {
-                        shared.abandon(&mut side, &error).await;
+                        shared.abandon(side, &error).await;
                         Err(error)
                     }
                 }
             });
-            side = opened.await.unwrap_or(Err(StoreError::Stopped))?;
+            held = opened.await.unwrap_or(Err(StoreError::Stopped))?;
         }
-        let held = Held {
-            side: Some(side),
-            shared: Arc::clone(&self.0),
-            has_savepoint: false,
-        };
         Ok(Transaction::new(held, actor))
     }
 

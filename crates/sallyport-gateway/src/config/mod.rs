@@ -22,12 +22,27 @@ pub struct GatewayConfig {
     /// Where SSH clients are accepted. Default 127.0.0.1:7022.
     #[serde(default = "default_ssh_listen")]
     pub ssh_listen: SocketAddr,
+    /// How SSH clients may agree on keys.
+    #[serde(default)]
+    pub ssh_key_exchange: SshKeyExchange,
     /// Where PostgreSQL clients are accepted. Nowhere when absent.
     #[serde(default)]
     pub postgres_listen: Option<SocketAddr>,
     /// Bounds on what peers can take.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// Which key exchanges an SSH client may choose from. Targets are asked for the strongest that they have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SshKeyExchange {
+    /// The hybrid that is safe from quantum computers, or X25519 for clients that do not have it: OpenSSH
+    /// before 9.9, paramiko.
+    #[default]
+    Compatible,
+    /// Only the hybrid: what is recorded off the wire today stays secret.
+    PostQuantum,
 }
 
 fn default_ssh_listen() -> SocketAddr {
@@ -52,6 +67,7 @@ impl GatewayConfig {
             data_directory,
             control_socket,
             ssh_listen: default_ssh_listen(),
+            ssh_key_exchange: SshKeyExchange::default(),
             postgres_listen: None,
             limits: Limits::default(),
         }

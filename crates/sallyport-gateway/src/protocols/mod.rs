@@ -17,7 +17,12 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use sallyport_core::descriptor::Descriptor;
 
-use crate::{config::Limits, door::Door, stream::ClientStream, tls::TlsIdentity};
+use crate::{
+    config::{Limits, SshKeyExchange},
+    door::Door,
+    stream::ClientStream,
+    tls::TlsIdentity,
+};
 
 /// What a protocol may need to get ready, once at the gateway's start.
 #[derive(Clone, Debug)]
@@ -26,6 +31,8 @@ pub struct ProtocolSetup {
     pub data_directory: PathBuf,
     /// The gateway's limits.
     pub limits: Limits,
+    /// How SSH clients may agree on keys.
+    pub ssh_key_exchange: SshKeyExchange,
     /// What a listener that speaks TLS proves.
     pub tls: Arc<TlsIdentity>,
 }

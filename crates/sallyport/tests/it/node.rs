@@ -45,6 +45,8 @@ pub struct Setup {
     pub sign_in: String,
     /// How far its clock is behind, as `libfaketime` spells it: `-10m`.
     pub clock_behind: Option<String>,
+    /// More lines under `[gateway]`.
+    pub gateway: String,
     /// Its clock is set while it runs, by [`Node::set_clock`].
     pub has_own_clock: bool,
     /// Its data lies on a disk of its own of so many mebibytes. Needs the right to mount.
@@ -165,7 +167,7 @@ impl Node {
             "gateway_health = \"127.0.0.1:{}\"\n[control.listen]\napi = \"127.0.0.1:{}\"\nhealth = \
              \"127.0.0.1:{}\"\n[control.store]\ndata_directory = \"{}\"\n{}\n[control.sign_in]\n{}\n\
              [control.vault]\n{key_file}[gateway]\nssh_listen = \"127.0.0.1:{}\"\n\
-             postgres_listen = \"127.0.0.1:{}\"\n",
+             postgres_listen = \"127.0.0.1:{}\"\n{}\n",
             self.gateway_health_port,
             self.api_port,
             self.health_port,
@@ -174,6 +176,7 @@ impl Node {
             self.setup.sign_in,
             self.ssh_port,
             self.postgres_port,
+            self.setup.gateway,
         )
     }
 
@@ -372,8 +375,7 @@ impl Node {
                 pid = self.pid(role);
                 strace = attach(pid);
             }
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            (!status.contains("TracerPid:\t0\n")).then_some(())
+            is_traced(pid).then_some(())
         });
         strace
     }
@@ -496,6 +498,18 @@ pub fn get(address: &SocketAddr, path: &str) -> Option<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer)
+}
+
+/// Whether every thread of a process is being traced.
+fn is_traced(pid: u32) -> bool {
+    let Ok(mut threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    threads.all(|thread| {
+        let status = thread.and_then(|thread| fs::read_to_string(thread.path().join("status")));
+        // A thread that has ended meanwhile does nothing any more.
+        status.map_or(true, |status| !status.contains("TracerPid:\t0\n"))
+    })
 }
 
 /// Sends a signal.

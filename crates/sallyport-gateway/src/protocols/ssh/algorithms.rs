@@ -13,13 +13,18 @@ use russh::{
     mac,
 };
 
-/// Key exchange, most preferred first: hybrid post-quantum, then X25519 by both of its names. The
-/// last four switch on strict key exchange (the answer to Terrapin, CVE-2023-48795) and extension
-/// negotiation (RFC 8308).
+use crate::config::SshKeyExchange;
+
+/// Key exchange, most preferred first: hybrid post-quantum, then X25519 by both of its names.
 const KEY_EXCHANGE: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
+];
+
+/// Named among the key exchanges, these switch on strict key exchange (the answer to Terrapin,
+/// CVE-2023-48795) and extension negotiation (RFC 8308).
+const EXTENSIONS: &[kex::Name] = &[
     kex::EXTENSION_SUPPORT_AS_CLIENT,
     kex::EXTENSION_SUPPORT_AS_SERVER,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
@@ -59,9 +64,13 @@ const HOST_KEYS: &[Algorithm] = &[
 /// Sizes of RSA keys in bits; above, checking one signature is an attack by itself.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 3_072..=8_192;
 
-fn preferred(keys: Cow<'static, [Algorithm]>) -> Preferred {
+fn preferred(choice: SshKeyExchange, keys: Cow<'static, [Algorithm]>) -> Preferred {
+    let exchanges = match choice {
+        SshKeyExchange::Compatible => KEY_EXCHANGE,
+        SshKeyExchange::PostQuantum => &[kex::MLKEM768X25519_SHA256],
+    };
     Preferred {
-        kex: Cow::Borrowed(KEY_EXCHANGE),
+        kex: [exchanges, EXTENSIONS].concat().into(),
         key: keys,
         host_key_certificates: Cow::Borrowed(&[]),
         cipher: Cow::Borrowed(CIPHERS),
@@ -72,8 +81,9 @@ fn preferred(keys: Cow<'static, [Algorithm]>) -> Preferred {
 
 /// Towards clients. The gateway shows the one host key it has, which is Ed25519; the other names tell
 /// clients what they may sign with (`server-sig-algs`, RFC 8308 section 3.1).
-pub(super) fn towards_clients() -> Preferred {
+pub(super) fn towards_clients(choice: SshKeyExchange) -> Preferred {
     preferred(
+        choice,
         HOST_KEYS
             .iter()
             .cloned()
@@ -85,8 +95,9 @@ pub(super) fn towards_clients() -> Preferred {
 /// Towards a target whose accepted host keys are `pinned`: it must show one of those, so no other
 /// kind is asked for. Without any, every kind that is strong enough.
 pub(super) fn towards_target(pinned: &[PublicKey]) -> Preferred {
+    let choice = SshKeyExchange::Compatible;
     if pinned.is_empty() {
-        return preferred(Cow::Borrowed(HOST_KEYS));
+        return preferred(choice, Cow::Borrowed(HOST_KEYS));
     }
     let is_pinned = |algorithm: &&Algorithm| {
         pinned.iter().any(|key| match (key.algorithm(), algorithm) {
@@ -94,7 +105,10 @@ pub(super) fn towards_target(pinned: &[PublicKey]) -> Preferred {
             (pinned, algorithm) => pinned == **algorithm,
         })
     };
-    preferred(HOST_KEYS.iter().filter(is_pinned).cloned().collect())
+    preferred(
+        choice,
+        HOST_KEYS.iter().filter(is_pinned).cloned().collect(),
+    )
 }
 
 /// Whether `key`, signing with `algorithm`, may prove a person. A function of the key alone, never of

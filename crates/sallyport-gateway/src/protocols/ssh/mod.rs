@@ -67,7 +67,7 @@ use self::{
 };
 use super::{Protocol, ProtocolSetup, ServeError, SetupError, wording};
 use crate::{
-    config::Limits,
+    config::{Limits, SshKeyExchange},
     door::Door,
     session::Session,
     stream::{ClientStream, CutStream},
@@ -102,13 +102,13 @@ impl Ssh {
             source: Box::new(source),
         })?;
         Ok(Self {
-            config: Arc::new(config(key, &setup.limits)),
+            config: Arc::new(config(key, &setup.limits, setup.ssh_key_exchange)),
             identity,
         })
     }
 }
 
-fn config(key: PrivateKey, limits: &Limits) -> server::Config {
+fn config(key: PrivateKey, limits: &Limits, exchange: SshKeyExchange) -> server::Config {
     server::Config {
         server_id: SshId::Standard("SSH-2.0-Sallyport".into()),
         methods: MethodSet::from(&[MethodKind::PublicKey, MethodKind::KeyboardInteractive][..]),
@@ -120,7 +120,7 @@ fn config(key: PrivateKey, limits: &Limits) -> server::Config {
         // Unused: what arrives is taken from the callbacks.
         channel_buffer_size: 4,
         event_buffer_size: 16,
-        preferred: algorithms::towards_clients(),
+        preferred: algorithms::towards_clients(exchange),
         max_auth_attempts: usize::try_from(limits.authentication_attempts_max)
             .unwrap_or(usize::MAX),
         // The login grace and the session's own limits end connections.

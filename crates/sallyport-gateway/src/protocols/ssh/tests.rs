@@ -66,7 +66,9 @@ impl client::Handler for AnyHost {
 fn nobody_is_asked_for_a_sign_of_life_before_the_login_grace_is_over() {
     let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
     let limits = Limits::default();
-    let asked_after = config(key, &limits).keepalive_interval.unwrap();
+    let asked_after = config(key, &limits, SshKeyExchange::default())
+        .keepalive_interval
+        .unwrap();
     assert!(asked_after > limits.login_grace());
 }
 
@@ -85,6 +87,7 @@ async fn given_a_full_disk_when_more_passes_then_the_session_ends_and_the_person
         tls: Arc::new(crate::tls::TlsIdentity::generate().unwrap()),
         data_directory: directory.path().join("data"),
         limits: Limits::default(),
+        ssh_key_exchange: SshKeyExchange::default(),
     };
     let harness = Harness::with(directory, Arc::new(disk.clone()), Limits::default());
     let mut opened = harness.opened(1);
