@@ -27,7 +27,7 @@ use sallyport_evidence::{
         TranscriptWriter, decode_frames, escape_controls, verify,
     },
 };
-use sallyport_gateway::protocols::ssh::fuzz as ssh;
+use sallyport_gateway::{protocols::ssh::fuzz as ssh, statement};
 use sallyport_policy::Bundle;
 use sallyport_vault::{Share, authority::verify_user_certificate};
 
@@ -50,6 +50,7 @@ pub const ALL: &[(&str, Body)] = &[
     ("sftp", ssh::fuzz_sftp),
     ("ssh_keys", ssh::fuzz_keys),
     ("ssh_requests", ssh::fuzz_requests),
+    ("statement", statement::fuzz),
     ("terminal", terminal),
     ("unseal_share", unseal_share),
 ];

@@ -1,8 +1,11 @@
 //! Sessions and the operations within them, as both sides of the gateway RPC name them.
 
 pub mod oversight;
+mod statement;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::statement::{ANY_RELATION, StatementFacts, Verb};
 
 use crate::{authz::Action, id::OperationId, time::Timestamp};
 
@@ -197,6 +200,9 @@ pub struct Operation {
     /// their one canonical spelling, everything else as the protocol spelled it, invalid UTF-8
     /// replaced; at most 32 KiB.
     pub detail: String,
+    /// What a statement does, where its protocol reads it. A statement without them is not understood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Box<StatementFacts>>,
 }
 
 /// The subsystem whose every file is an operation of its own. Others are bytes without meaning to us.

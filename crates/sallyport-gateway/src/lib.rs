@@ -27,6 +27,7 @@ pub mod rpc;
 pub mod sealing;
 pub mod session;
 pub mod spool;
+pub mod statement;
 pub mod stream;
 pub mod tasks;
 pub mod tls;

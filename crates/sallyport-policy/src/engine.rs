@@ -8,7 +8,7 @@
 //! A question that does not fit the schema, and an error in any selected policy of either set, is a
 //! [`PolicyError`].
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityId, EntityTypeName, EntityUid, PolicyId,
@@ -21,11 +21,12 @@ use sallyport_core::{
     },
     policy::Demand,
     principal::PrincipalKind,
+    session::{OperationKind, StatementFacts, Verb},
 };
 
 use crate::{
     bundle::Bundle,
-    schema::{SENSITIVITIES, STRENGTHS, rank, schema},
+    schema::{NO_VERB, SENSITIVITIES, STRENGTHS, rank, schema},
     selection::{PolicyIndex, Scope},
 };
 
@@ -336,9 +337,37 @@ fn grant_record(grant: &GrantFacts) -> Result<RestrictedExpression, String> {
 }
 
 fn operation_record(operation: &OperationFacts) -> Result<RestrictedExpression, String> {
+    let facts = match (&operation.facts, operation.kind) {
+        (Some(facts), _) => Some(Cow::Borrowed(facts.as_ref())),
+        // Nobody read it; it may do anything.
+        (None, OperationKind::Statement) => Some(Cow::Owned(StatementFacts::unknown())),
+        (None, _) => None,
+    };
+    let verb = facts.as_ref().map(|facts| facts.verb());
+    let facts = facts.unwrap_or_default();
+    let verbs = facts.verbs.iter().map(|verb| word("Verb", verb.as_str()));
+    let verbs = verbs.collect::<Result<Vec<_>, _>>()?;
     record([
         ("kind", word("OperationKind", operation.kind.as_str())?),
         ("detail", text(&operation.detail)),
+        ("verb", word("Verb", verb.map_or(NO_VERB, Verb::as_str))?),
+        (
+            "verb_rank",
+            RestrictedExpression::new_long(verb.map_or(0, |verb| rank(&Verb::ALL, &verb))),
+        ),
+        ("verbs", RestrictedExpression::new_set(verbs)),
+        (
+            "relations",
+            RestrictedExpression::new_set(facts.relations.iter().map(|name| text(name))),
+        ),
+        (
+            "is_unfiltered",
+            RestrictedExpression::new_bool(facts.is_unfiltered),
+        ),
+        (
+            "reaches_server",
+            RestrictedExpression::new_bool(facts.reaches_server),
+        ),
     ])
 }
 

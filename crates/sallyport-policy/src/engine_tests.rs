@@ -353,6 +353,7 @@ fn a_question_that_does_not_fit_the_schema_is_an_error() {
             q.operation = Some(Operation {
                 kind: OperationKind::Exec,
                 detail: "id".into(),
+                facts: None,
             });
         }),
     ];

@@ -77,10 +77,12 @@ pub(crate) fn question(action: Action) -> Question {
             Action::OperationRun => Some(Operation {
                 kind: OperationKind::Exec,
                 detail: "id".into(),
+                facts: None,
             }),
             Action::FeatureUse => Some(Operation {
                 kind: OperationKind::ForwardLocal,
                 detail: "db-1:5432".into(),
+                facts: None,
             }),
         },
         locks: vec![],

@@ -16,8 +16,10 @@ use std::{fmt::Write as _, str::FromStr, sync::OnceLock};
 
 use cedar_policy::Schema;
 use sallyport_core::{
-    authz::Action, inventory::Sensitivity, principal::AuthenticationStrength,
-    session::OperationKind,
+    authz::Action,
+    inventory::Sensitivity,
+    principal::AuthenticationStrength,
+    session::{OperationKind, Verb},
 };
 
 /// Every strength, weakest first: the rank is the place in this list, from 1.
@@ -34,6 +36,9 @@ pub(crate) const SENSITIVITIES: [Sensitivity; 4] = [
     Sensitivity::High,
     Sensitivity::Critical,
 ];
+
+/// What operations that are no statement have for a verb.
+pub(crate) const NO_VERB: &str = "none";
 
 /// Every action a policy may name.
 pub(crate) const ACTIONS: [Action; 4] = [
@@ -68,6 +73,12 @@ pub fn schema_text() -> String {
         (
             "Sensitivity",
             SENSITIVITIES.map(Sensitivity::as_str).to_vec(),
+        ),
+        (
+            "Verb",
+            std::iter::once(NO_VERB)
+                .chain(Verb::ALL.map(Verb::as_str))
+                .collect(),
         ),
     ];
     for (name, words) in enumerations {
@@ -167,7 +178,14 @@ type Grant = { is_break_glass: Bool };
 
 type Operation = {
   kind: OperationKind,
-  detail: String, // command line, path, subsystem, NAME=value or destination
+  detail: String, // command line, path, subsystem, NAME=value, destination or SQL
+  // What SQL does. A message with several statements is as grave as the gravest of them.
+  verb: Verb,
+  verb_rank: Long, // 0 none, 1 read, 2 session, 3 write, 4 ddl, 5 dcl, 6 admin, 7 unknown
+  verbs: Set<Verb>,
+  relations: Set<String>, // "database.schema.relation"; "*" for a part that is not known, or alone for any
+  is_unfiltered: Bool, // a write among them has no WHERE
+  reaches_server: Bool, // may run programs, or read or write files or connections, of the server
 };
 "#;
 
@@ -200,6 +218,8 @@ mod tests {
     fn ranks_follow_the_order_of_the_values_themselves() {
         assert!(STRENGTHS.is_sorted() && SENSITIVITIES.is_sorted());
         assert_eq!(rank(&SENSITIVITIES, &Sensitivity::Low), 1);
+        assert_eq!(rank(&Verb::ALL, &Verb::Read), 1);
+        assert_eq!(rank(&Verb::ALL, &Verb::Unknown), 7);
         assert_eq!(
             rank(&STRENGTHS, &AuthenticationStrength::PhishingResistant),
             3

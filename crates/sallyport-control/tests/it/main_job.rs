@@ -446,6 +446,7 @@ async fn given_evidence_from_a_gateway_then_it_is_on_record_once_however_often_i
         operation: Operation {
             kind: OperationKind::Exec,
             detail: "uptime".to_owned(),
+            facts: None,
         },
         started_at: story.node.clock.now(),
         ended_at: story.node.clock.now(),

@@ -27,6 +27,7 @@ fn content(command: &str) -> HeldContent {
         operation: Operation {
             kind: OperationKind::Exec,
             detail: command.to_owned(),
+            facts: None,
         },
         bundle: BundleHash("b1".to_owned()),
     }

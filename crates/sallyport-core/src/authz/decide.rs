@@ -282,6 +282,7 @@ pub fn terminal_rules(
     let shell = Operation {
         kind: OperationKind::Shell,
         detail: String::new(),
+        facts: None,
     };
     let evaluation = engine.evaluate(&question.about_operation(shell, question.now))?;
     let mut found = TerminalRules::default();

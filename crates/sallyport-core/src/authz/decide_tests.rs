@@ -674,6 +674,7 @@ fn an_operation_is_decided_on_the_facts_of_its_session() {
     let operation = Operation {
         kind: OperationKind::Exec,
         detail: "uptime".into(),
+        facts: None,
     };
     let asked = session.about_operation(operation.clone(), at(5));
     assert_eq!(asked.action, Action::OperationRun);
@@ -694,6 +695,7 @@ fn an_operation_asked_about_under_another_action_is_refused() {
         question.operation = Some(Operation {
             kind,
             detail: "db-1:5432".into(),
+            facts: None,
         });
         assert_eq!(
             denied(&Policies::permitting(), &question),
@@ -707,7 +709,12 @@ fn an_operation_asked_about_under_another_action_is_refused() {
 fn forwarding_other_subsystems_and_environment_are_features_and_the_rest_is_not() {
     let action = |kind, detail: &str| {
         let detail = detail.to_owned();
-        Operation { kind, detail }.action()
+        Operation {
+            kind,
+            detail,
+            facts: None,
+        }
+        .action()
     };
     for kind in OperationKind::ALL {
         let expected = match kind {
@@ -877,6 +884,7 @@ fn about(kind: OperationKind, detail: &str) -> Question {
     question.operation = Some(crate::session::Operation {
         kind,
         detail: detail.to_owned(),
+        facts: None,
     });
     question
 }

@@ -16,6 +16,7 @@ fn exec() -> Operation {
     Operation {
         kind: OperationKind::Exec,
         detail: "id".to_owned(),
+        facts: None,
     }
 }
 

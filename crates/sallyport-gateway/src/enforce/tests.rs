@@ -23,6 +23,7 @@ fn operation(kind: OperationKind) -> Operation {
     Operation {
         kind,
         detail: "id".to_owned(),
+        facts: None,
     }
 }
 

@@ -350,6 +350,7 @@ async fn pushes_end_sessions_and_swap_policies() {
     let exec = Operation {
         kind: OperationKind::Exec,
         detail: "id".to_owned(),
+        facts: None,
     };
     assert_eq!(
         live.check(&exec),

@@ -78,6 +78,7 @@ async fn record(state: &SessionState, writer: Writer, node: &Node) -> RecordingE
             let operation = Operation {
                 kind: OperationKind::TypedCommand,
                 detail: command.text,
+                facts: None,
             };
             let at = state.started_at.plus(Duration::from_micros(command.at_us));
             state.put_seen(node.entropy.as_ref(), command.channel, operation, at);

@@ -326,6 +326,7 @@ mod tests {
         let operation = Operation {
             kind: OperationKind::Exec,
             detail: "x".repeat(detail_bytes),
+            facts: None,
         };
         instant_record(
             OperationId::new(Timestamp::EPOCH, [1; 10]),
@@ -367,6 +368,7 @@ mod tests {
             Operation {
                 kind: OperationKind::Exec,
                 detail,
+                facts: None,
             },
             Timestamp::EPOCH,
             Some(Reason::OperationTooLong),

@@ -40,6 +40,7 @@ fn operation(kind: OperationKind, detail: &str) -> Operation {
     Operation {
         kind,
         detail: detail.to_owned(),
+        facts: None,
     }
 }
 

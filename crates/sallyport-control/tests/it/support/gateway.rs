@@ -222,6 +222,7 @@ pub fn holding(
         operation: Operation {
             kind: OperationKind::Exec,
             detail: command.to_owned(),
+            facts: None,
         },
         recorded: command.replace("secret", "[redacted]"),
         terms: HoldTerms {

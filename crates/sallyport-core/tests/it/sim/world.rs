@@ -395,6 +395,7 @@ impl World {
         let operation = Operation {
             kind: OperationKind::Exec,
             detail: "id".into(),
+            facts: None,
         };
         let terms = self.kept.sessions[index].permit.terms().clone();
         // The gateway asks on the facts of the permit and the locks that control streams to it.

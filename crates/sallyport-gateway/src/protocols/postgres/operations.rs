@@ -3,19 +3,19 @@
 //! INVARIANT: what stands in an operation is what the target gets, its beginning where it is long, and then
 //! with the hash of all of it; nothing is left out silently.
 //!
-//! A statement's text is not understood here: every one is an operation of its own kind, and policies that
-//! look at its text see what the client chose to write. Reading statements into verbs and relations plugs
-//! in at [`Text::of`], the one place where text becomes an operation.
+//! Every text is read once, at [`Text::of`], into what it does (`crate::statement`): a prepared statement is
+//! not read again when it is executed.
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sallyport_core::session::{
     OPERATION_DETAIL_BYTES_MAX, Operation, OperationKind, PARAMETER_BYTES_MAX, PARAMETERS_MAX,
-    StatementRecord,
+    StatementFacts, StatementRecord,
 };
 
 use super::codec::{Body, CodecError};
+use crate::statement::{self, Dialect, Place};
 
 /// Words in SQL by which prepared statements of a session change their meaning unseen by the protocol.
 const REDEFINING: [&[u8]; 3] = [b"prepare", b"deallocate", b"discard"];
@@ -33,19 +33,31 @@ pub(super) struct Text {
     detail: Arc<str>,
     /// Of the whole text, when `detail` is its beginning.
     sha256: Option<[u8; 32]>,
+    /// What it does.
+    facts: Arc<StatementFacts>,
     /// Whether it may change what names of prepared statements mean.
     pub(super) redefines: bool,
 }
 
 impl Text {
     /// Text as the client sent it; invalid UTF-8 is replaced in the evidence.
-    pub(super) fn of(sql: &[u8]) -> Self {
+    pub(super) fn of(sql: &[u8], database: &str) -> Self {
+        let place = Place {
+            dialect: Dialect::Postgres,
+            database: Some(database),
+        };
+        Self::new(sql, statement::read(sql, place))
+    }
+
+    fn new(sql: &[u8], facts: StatementFacts) -> Self {
+        let facts = Arc::new(facts);
         let text = String::from_utf8_lossy(sql);
         let redefines = REDEFINING.iter().any(|word| contains(sql, word));
         if text.len() <= OPERATION_DETAIL_BYTES_MAX {
             return Self {
                 detail: text.into(),
                 sha256: None,
+                facts,
                 redefines,
             };
         }
@@ -59,13 +71,15 @@ impl Text {
         Self {
             detail: beginning.into(),
             sha256: Some(sha256),
+            facts,
             redefines,
         }
     }
 
     /// What a name stands for that no message of the protocol defined.
     pub(super) fn of_name(what: &str, name: &[u8]) -> Self {
-        let mut text = Self::of(format!("{what} {}", String::from_utf8_lossy(name)).as_bytes());
+        let name = format!("{what} {}", String::from_utf8_lossy(name));
+        let mut text = Self::new(name.as_bytes(), StatementFacts::unknown());
         text.redefines = false;
         text
     }
@@ -75,8 +89,12 @@ impl Text {
         let text = format!("{}\n{IN_DOUBT}", self.detail);
         Self {
             sha256: self.sha256,
-            ..Self::of(text.as_bytes())
+            ..Self::new(text.as_bytes(), StatementFacts::unknown())
         }
+    }
+
+    fn facts(&self) -> Option<Box<StatementFacts>> {
+        Some(Box::new(StatementFacts::clone(&self.facts)))
     }
 
     /// Bytes of memory it takes.
@@ -88,6 +106,7 @@ impl Text {
         Operation {
             kind: OperationKind::Statement,
             detail: self.detail.to_string(),
+            facts: self.facts(),
         }
     }
 
@@ -107,6 +126,7 @@ impl Text {
         is_whole.then_some(Operation {
             kind: OperationKind::Statement,
             detail,
+            facts: self.facts(),
         })
     }
 
@@ -131,6 +151,7 @@ pub(super) fn database(name: &str) -> Operation {
     Operation {
         kind: OperationKind::Database,
         detail: name.to_owned(),
+        facts: None,
     }
 }
 
@@ -139,6 +160,7 @@ pub(super) fn replication(value: &str) -> Operation {
     Operation {
         kind: OperationKind::Replication,
         detail: value.to_owned(),
+        facts: None,
     }
 }
 
@@ -147,6 +169,7 @@ pub(super) fn function_call(mut body: Body<'_>) -> Result<Operation, CodecError>
     Ok(Operation {
         kind: OperationKind::FunctionCall,
         detail: format!("oid {}", body.u32()?),
+        facts: None,
     })
 }
 
@@ -339,14 +362,14 @@ mod tests {
     #[test]
     fn given_a_text_that_is_too_long_then_its_beginning_and_the_hash_of_all_are_kept() {
         let sql = format!("SELECT 1 /*{}*/", "x".repeat(OPERATION_DETAIL_BYTES_MAX));
-        let text = Text::of(sql.as_bytes());
+        let text = Text::of(sql.as_bytes(), "shop");
         let operation = text.operation();
         assert!(operation.detail.len() <= OPERATION_DETAIL_BYTES_MAX);
         assert!(operation.detail.starts_with("SELECT 1 /*xx") && operation.detail.ends_with(CUT));
         let expected = hex::encode(digest(&SHA256, sql.as_bytes()));
         let record = text.record(&Parameters::default());
         assert_eq!(record.text_sha256, Some(expected));
-        let short = Text::of(b"SELECT 1").record(&Parameters::default());
+        let short = Text::of(b"SELECT 1", "shop").record(&Parameters::default());
         assert_eq!(short.text_sha256, None);
     }
 
@@ -359,9 +382,9 @@ mod tests {
             "/**/discard all",
             "DO 'prepare'",
         ] {
-            assert!(Text::of(sql.as_bytes()).redefines, "{sql}");
+            assert!(Text::of(sql.as_bytes(), "shop").redefines, "{sql}");
         }
-        assert!(!Text::of(b"SELECT 1").redefines);
+        assert!(!Text::of(b"SELECT 1", "shop").redefines);
     }
 
     #[test]
@@ -377,7 +400,7 @@ mod tests {
         fn reading_anything_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), whole: bool) {
             let _ = bind(Body::new(&bytes), whole);
             let _ = function_call(Body::new(&bytes));
-            let _ = Text::of(&bytes);
+            let _ = Text::of(&bytes, "shop");
         }
     }
 }

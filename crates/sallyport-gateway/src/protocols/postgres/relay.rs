@@ -71,6 +71,8 @@ pub(super) enum RelayError {
 pub(super) struct Relay {
     session: Arc<Session>,
     record: ChannelRecord,
+    /// The one that is used.
+    database: String,
     pipeline: Mutex<Pipeline>,
     /// The target has answered something.
     answered: Notify,
@@ -87,6 +89,7 @@ impl Relay {
     pub(super) fn new(
         session: Arc<Session>,
         record: ChannelRecord,
+        database: String,
         interrupted: Arc<Notify>,
     ) -> Self {
         let (lines, lines_said) = mpsc::channel(LINES_MAX);
@@ -96,6 +99,7 @@ impl Relay {
             lines_said: tokio::sync::Mutex::new(lines_said),
             session,
             record,
+            database,
             pipeline: Mutex::default(),
             answered: Notify::new(),
             is_between: AtomicBool::new(true),

@@ -91,6 +91,7 @@ pub(super) async fn serve(admitted: Admitted, cancels: &Arc<Cancels>) -> Result<
         client,
         session,
         record,
+        database: wanted.database,
         uses,
     };
     serving.run(upstream, cancels, is_newer, is_told).await
@@ -157,6 +158,7 @@ struct Serving {
     client: Box<Client>,
     session: Arc<Session>,
     record: ChannelRecord,
+    database: String,
     uses: Vec<RunningOperation>,
 }
 
@@ -180,7 +182,12 @@ impl Serving {
 
         let Client { stream, buffer } = *self.client;
         let session = self.session;
-        let relay = Relay::new(Arc::clone(&session), self.record, interrupted);
+        let relay = Relay::new(
+            Arc::clone(&session),
+            self.record,
+            self.database,
+            interrupted,
+        );
         let (from_client, mut to_client) = split(stream);
         let (from_target, to_target) = split(upstream.stream);
         let words = session.words();

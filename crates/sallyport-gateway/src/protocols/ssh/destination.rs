@@ -54,10 +54,12 @@ impl Destination {
             Self::Address { host, port } => Operation {
                 kind: OperationKind::ForwardLocal,
                 detail: shown(host, u32::from(*port)),
+                facts: None,
             },
             Self::Socket(path) => Operation {
                 kind: OperationKind::ForwardLocalSocket,
                 detail: path.clone(),
+                facts: None,
             },
         }
     }
@@ -124,10 +126,12 @@ impl ListenPlace {
                     "" => format!("*:{port}"),
                     host => shown(host, u32::from(*port)),
                 },
+                facts: None,
             },
             Self::Socket { path, .. } => Operation {
                 kind: OperationKind::ForwardRemoteSocket,
                 detail: path.clone(),
+                facts: None,
             },
         }
     }

@@ -419,6 +419,7 @@ fn typed_command(text: &str) -> Operation {
     Operation {
         kind: OperationKind::TypedCommand,
         detail: text.to_owned(),
+        facts: None,
     }
 }
 

@@ -33,18 +33,22 @@ impl Launch {
             Self::Shell => Operation {
                 kind: OperationKind::Shell,
                 detail: String::new(),
+                facts: None,
             },
             Self::Exec(command) => Operation {
                 kind: OperationKind::Exec,
                 detail: String::from_utf8_lossy(command).into_owned(),
+                facts: None,
             },
             Self::Sftp => Operation {
                 kind: OperationKind::Subsystem,
                 detail: SFTP.to_owned(),
+                facts: None,
             },
             Self::Subsystem(name) => Operation {
                 kind: OperationKind::Subsystem,
                 detail: name.clone(),
+                facts: None,
             },
         }
     }
@@ -136,6 +140,7 @@ pub(super) fn environment(name: &str, value: &str) -> Result<Operation, Reason> 
         true => Ok(Operation {
             kind: OperationKind::Environment,
             detail: format!("{name}={value}"),
+            facts: None,
         }),
         false => Err(Reason::FeatureRefused),
     }
@@ -146,6 +151,7 @@ pub(super) fn agent() -> Operation {
     Operation {
         kind: OperationKind::ForwardAgent,
         detail: "auth-agent-req".to_owned(),
+        facts: None,
     }
 }
 
@@ -154,6 +160,7 @@ pub(super) fn unsupported(what: String) -> Operation {
     Operation {
         kind: OperationKind::Unsupported,
         detail: what,
+        facts: None,
     }
 }
 

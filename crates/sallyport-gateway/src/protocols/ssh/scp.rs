@@ -471,7 +471,11 @@ impl<T> Conversation<T> {
 }
 
 fn operation(kind: OperationKind, detail: String) -> Operation {
-    Operation { kind, detail }
+    Operation {
+        kind,
+        detail,
+        facts: None,
+    }
 }
 
 /// Moves bytes up to and with the next newline from `bytes` behind `partial`; a whole line empties

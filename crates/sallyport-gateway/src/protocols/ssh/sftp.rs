@@ -509,6 +509,7 @@ fn question_of_open(id: u32, path: &[u8], flags: u32) -> Question {
             .map(|kind| Operation {
                 kind,
                 detail: path.clone(),
+                facts: None,
             })
             .collect(),
         id,
@@ -526,6 +527,7 @@ fn question_of_change(id: u32, verb: &str, subject: &str) -> Question {
         operations: vec![Operation {
             kind: OperationKind::FileChange,
             detail: format!("{verb} {subject}"),
+            facts: None,
         }],
         id,
         subject: Subject::Change,

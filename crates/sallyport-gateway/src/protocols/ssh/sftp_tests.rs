@@ -100,7 +100,8 @@ fn an_upload_is_one_operation_with_the_hash_of_what_moved() {
         operations,
         vec![Operation {
             kind: OperationKind::FileUpload,
-            detail: "/srv/a".to_owned()
+            detail: "/srv/a".to_owned(),
+            facts: None
         }]
     );
     for (id, offset, part) in [(2, 0, &b"hello "[..]), (3, 6, b"world")] {

@@ -104,6 +104,7 @@ async fn given_a_pause_then_nothing_passes_and_after_it_everything_does() {
     let operation = Operation {
         kind: OperationKind::FileUpload,
         detail: "/etc/motd".to_owned(),
+        facts: None,
     };
     let mut up = pin!(channel.input(b"up"));
     let mut down = pin!(channel.output(b"down"));

@@ -481,7 +481,7 @@ mod tests {
     fn parse(name: &str, sql: &str) -> Asked {
         Asked::Parse {
             name: name.into(),
-            text: Arc::new(Text::of(sql.as_bytes())),
+            text: Arc::new(Text::of(sql.as_bytes(), "shop")),
         }
     }
 

@@ -148,6 +148,7 @@ impl Asked {
             operation: Operation {
                 kind: OperationKind::ForwardAgent,
                 detail: "auth-agent".to_owned(),
+                facts: None,
             },
             kind: "auth-agent",
             way: Way::Agent,

@@ -159,6 +159,7 @@ impl TargetSide {
         let operation = Operation {
             kind: OperationKind::Unsupported,
             detail: format!("from the target: {what}"),
+            facts: None,
         };
         drop(self.session.spawn("record a refused channel", async move {
             session

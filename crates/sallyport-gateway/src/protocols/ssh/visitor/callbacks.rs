@@ -162,6 +162,7 @@ impl server::Handler for Visitor {
             let operation = Operation {
                 kind: OperationKind::ForwardLocal,
                 detail: destination::shown(host_to_connect, port_to_connect),
+                facts: None,
             };
             let reason = Reason::DestinationInvalid;
             return self.refuse_channel(operation, reason, reply).await;
@@ -198,6 +199,7 @@ impl server::Handler for Visitor {
             let operation = Operation {
                 kind: OperationKind::ForwardLocalSocket,
                 detail: socket_path.to_owned(),
+                facts: None,
             };
             let reason = Reason::DestinationInvalid;
             return self.refuse_channel(operation, reason, reply).await;
@@ -222,6 +224,7 @@ impl server::Handler for Visitor {
             let operation = Operation {
                 kind: OperationKind::ForwardRemote,
                 detail: destination::shown(address, *port),
+                facts: None,
             };
             self.refuse(operation, Reason::DestinationInvalid)?;
             return Ok(false);
@@ -250,6 +253,7 @@ impl server::Handler for Visitor {
             let operation = Operation {
                 kind: OperationKind::ForwardRemoteSocket,
                 detail: socket_path.to_owned(),
+                facts: None,
             };
             self.refuse(operation, Reason::DestinationInvalid)?;
             return Ok(false);
@@ -391,6 +395,7 @@ impl server::Handler for Visitor {
                 Operation {
                     kind: OperationKind::Exec,
                     detail: String::from_utf8_lossy(command).into_owned(),
+                    facts: None,
                 },
                 reason,
             ),
@@ -410,6 +415,7 @@ impl server::Handler for Visitor {
                 Operation {
                     kind: OperationKind::Subsystem,
                     detail: name.to_owned(),
+                    facts: None,
                 },
                 reason,
             ),
