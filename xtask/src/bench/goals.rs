@@ -24,6 +24,8 @@ struct Goal {
 enum Bound {
     RatioAtLeast(f64),
     RatioAtMost(f64),
+    /// Of the relay, which for databases is pgbouncer.
+    OfRelayAtLeast(f64),
     AtLeast(f64, &'static str),
     AtMost(f64, &'static str),
 }
@@ -245,6 +247,90 @@ const GOALS: &[Goal] = &[
         OURS,
         Bound::AtMost(1_000.0, "ms"),
     ),
+    goal(
+        "PostgreSQL, 8 clients, simple, one core",
+        "database.simple.rate.one-core",
+        OURS,
+        Bound::OfRelayAtLeast(1.0),
+    ),
+    goal(
+        "PostgreSQL, 8 clients, prepared, one core",
+        "database.prepared.rate.one-core",
+        OURS,
+        Bound::OfRelayAtLeast(1.0),
+    ),
+    goal(
+        "PostgreSQL, one client: added at p50, simple, all cores",
+        "database.one.simple.added-p50.all-cores",
+        OURS,
+        Bound::AtMost(50.0, "µs"),
+    ),
+    goal(
+        "PostgreSQL, one client: added at p99, simple, all cores",
+        "database.one.simple.added-p99.all-cores",
+        OURS,
+        Bound::AtMost(150.0, "µs"),
+    ),
+    goal(
+        "PostgreSQL, one client: added at p50, prepared, all cores",
+        "database.one.prepared.added-p50.all-cores",
+        OURS,
+        Bound::AtMost(50.0, "µs"),
+    ),
+    goal(
+        "PostgreSQL, one client: added at p99, prepared, all cores",
+        "database.one.prepared.added-p99.all-cores",
+        OURS,
+        Bound::AtMost(150.0, "µs"),
+    ),
+    goal(
+        "PostgreSQL, a connection for each statement, one core",
+        "database.connect.rate.one-core",
+        OURS,
+        Bound::OfRelayAtLeast(0.9),
+    ),
+    goal(
+        "PostgreSQL, a million rows copied out, one core",
+        "database.copy-out.rate.one-core",
+        OURS,
+        Bound::OfRelayAtLeast(1.0),
+    ),
+    goal(
+        "PostgreSQL, a million rows copied in, one core",
+        "database.copy-in.rate.one-core",
+        OURS,
+        Bound::OfRelayAtLeast(1.0),
+    ),
+    goal(
+        "PostgreSQL, gateway CPU of a copy out",
+        "database.copy-out.middle-cpu.one-core",
+        OURS,
+        Bound::AtMost(3.5, "s/GB"),
+    ),
+    goal(
+        "PostgreSQL, gateway CPU of a copy in",
+        "database.copy-in.middle-cpu.one-core",
+        OURS,
+        Bound::AtMost(3.5, "s/GB"),
+    ),
+    goal(
+        "PostgreSQL, 200 connections, 2,000 per s: added at p99, all cores",
+        "database.crowd.added-p99.all-cores",
+        OURS,
+        Bound::AtMost(5_000.0, "µs"),
+    ),
+    goal(
+        "PostgreSQL, idle connection",
+        "database.idle.pss.all-cores",
+        OURS,
+        Bound::AtMost(80.0, "KiB"),
+    ),
+    goal(
+        "PostgreSQL, cancel, all cores",
+        "database.cancel.all-cores",
+        OURS,
+        Bound::AtMost(100.0, "ms"),
+    ),
 ];
 
 impl Bound {
@@ -256,10 +342,16 @@ impl Bound {
         }
         let value = match self {
             Self::RatioAtLeast(_) | Self::RatioAtMost(_) => results.ratio(series)?,
+            Self::OfRelayAtLeast(_) => {
+                let relay = results.get(&series.key, Path::Relay.name())?.median()?;
+                (relay > 0.0).then_some(series.median()? / relay)?
+            }
             Self::AtLeast(..) | Self::AtMost(..) => series.median()?,
         };
         let holds = match self {
-            Self::RatioAtLeast(least) | Self::AtLeast(least, _) => value >= least,
+            Self::RatioAtLeast(least) | Self::OfRelayAtLeast(least) | Self::AtLeast(least, _) => {
+                value >= least
+            }
             Self::RatioAtMost(most) | Self::AtMost(most, _) => value <= most,
         };
         Some((holds, value))
@@ -269,6 +361,7 @@ impl Bound {
         match self {
             Self::RatioAtLeast(bound) => format!("≥ {bound:.2} of direct"),
             Self::RatioAtMost(bound) => format!("≤ {bound:.2} of direct"),
+            Self::OfRelayAtLeast(bound) => format!("≥ {bound:.2} of pgbouncer"),
             Self::AtLeast(bound, unit) => format!("≥ {} {unit}", short(bound)),
             Self::AtMost(bound, unit) => format!("≤ {} {unit}", short(bound)),
         }

@@ -19,6 +19,7 @@ mod connect;
 mod cores;
 mod crates;
 mod crowd;
+mod database;
 mod distance;
 mod echo;
 mod figures;
@@ -70,6 +71,8 @@ enum Take {
     OnEachCores(fn(&World, &Options, &mut Figures) -> anyhow::Result<()>),
     /// The paths, once: what it measures does not depend on how many cores there are.
     Once(fn(&mut World, &Options, &mut Figures) -> anyhow::Result<()>),
+    /// The paths to a database, with all parties on one core and once more on all.
+    Database(fn(&database::world::World, &Options, &mut Figures) -> anyhow::Result<()>),
     /// Nothing but the binary.
     Alone(fn(&FilePath, &Options, &mut Figures) -> anyhow::Result<()>),
 }
@@ -136,6 +139,11 @@ const MEASURES: &[Measure] = &[
         name: "stalls",
         about: "many bulk transfers: how many never end",
         take: Take::OnEachCores(stalls::take),
+    },
+    Measure {
+        name: "database",
+        about: "PostgreSQL beside pgbouncer: statements, connections, copies, cancels, memory",
+        take: Take::Database(database::take),
     },
     Measure {
         name: "revocation",
@@ -212,7 +220,7 @@ fn on(
         .iter()
         .filter(|measure| options.wants(measure.name))
         .filter(|measure| match measure.take {
-            Take::OnEachCores(_) => true,
+            Take::OnEachCores(_) | Take::Database(_) => true,
             Take::Once(_) => is_last,
             Take::Alone(_) => false,
         })
@@ -222,20 +230,40 @@ fn on(
     }
     let _held = cores.hold()?;
     println!("{cores}");
-    let mut world = World::make(binary, options)?;
-    for measure in wanted {
-        println!("  {}", measure.name);
-        figures.begin(measure.name, Some(cores));
-        let taken = match measure.take {
+    let (databases, others): (Vec<&Measure>, Vec<&Measure>) = wanted
+        .into_iter()
+        .partition(|measure| matches!(measure.take, Take::Database(_)));
+    if !others.is_empty() {
+        let mut world = World::make(binary, options)?;
+        take_all(&others, cores, figures, |take, figures| match take {
             Take::OnEachCores(take) => take(&world, options, figures),
             Take::Once(take) => take(&mut world, options, figures),
-            Take::Alone(_) => Ok(()),
-        };
-        if let Err(error) = taken {
+            Take::Database(_) | Take::Alone(_) => Ok(()),
+        });
+    }
+    if !databases.is_empty() {
+        let world = database::world::World::make(binary)?;
+        take_all(&databases, cores, figures, |take, figures| match take {
+            Take::Database(take) => take(&world, options, figures),
+            Take::OnEachCores(_) | Take::Once(_) | Take::Alone(_) => Ok(()),
+        });
+    }
+    Ok(())
+}
+
+fn take_all(
+    measures: &[&Measure],
+    cores: Cores,
+    figures: &mut Figures,
+    mut take: impl FnMut(Take, &mut Figures) -> anyhow::Result<()>,
+) {
+    for measure in measures {
+        println!("  {}", measure.name);
+        figures.begin(measure.name, Some(cores));
+        if let Err(error) = take(measure.take, figures) {
             figures.broke(&error);
         }
     }
-    Ok(())
 }
 
 fn is_same(one: &FilePath, other: &FilePath) -> bool {

@@ -25,6 +25,7 @@ pub struct Stage {
     pub binary: PathBuf,
     pub api: String,
     pub ssh_port: u16,
+    pub postgres_port: u16,
     pub first_owner_code: String,
     node: Running,
 }
@@ -69,7 +70,7 @@ impl Stage {
         fs::create_dir_all(&folder).with_context(|| format!("make `{}`", folder.display()))?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
             .context("close the folder")?;
-        let [api, ssh, health, gateway_health] = free_ports()?;
+        let [api, ssh, postgres, health, gateway_health] = free_ports()?;
         let log = fs::File::create(folder.join("node.log")).context("make the node's log")?;
         let mut child = Command::new(binary)
             .arg("dev")
@@ -77,6 +78,8 @@ impl Stage {
             .arg(folder.join("node"))
             .args(["--api", &address(api), "--ssh", &address(ssh)])
             .args([
+                "--postgres",
+                &address(postgres),
                 "--health",
                 &address(health),
                 "--gateway-health",
@@ -96,6 +99,7 @@ impl Stage {
             binary: binary.to_owned(),
             api: format!("https://{}", address(api)),
             ssh_port: ssh,
+            postgres_port: postgres,
             first_owner_code,
             node,
         })

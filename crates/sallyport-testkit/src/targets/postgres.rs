@@ -35,6 +35,30 @@ pub struct Postgres {
     log: Log,
 }
 
+/// What a server that is a target of sessions is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetSettings {
+    /// It writes down every statement.
+    pub logs_statements: bool,
+    /// Connections at once.
+    pub connections_max: u16,
+}
+
+impl Default for TargetSettings {
+    fn default() -> Self {
+        Self {
+            logs_statements: true,
+            connections_max: 60,
+        }
+    }
+}
+
+impl TargetSettings {
+    const fn log_statement(self) -> &'static str {
+        if self.logs_statements { "all" } else { "none" }
+    }
+}
+
 /// What a server wrote to its log.
 type Log = Arc<Mutex<String>>;
 
@@ -55,10 +79,19 @@ impl Postgres {
     ///
     /// When PostgreSQL or OpenSSL is not installed, or the server does not start.
     pub fn start_as_target() -> anyhow::Result<Self> {
+        Self::start_as_target_with(TargetSettings::default())
+    }
+
+    /// As [`Postgres::start_as_target`], made otherwise.
+    ///
+    /// # Errors
+    ///
+    /// As [`Postgres::start_as_target`].
+    pub fn start_as_target_with(settings: TargetSettings) -> anyhow::Result<Self> {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
         let port = free.local_addr().context("find a free port")?.port();
         drop(free);
-        Self::start_with("off", Some(port))
+        Self::start_with("off", Some((port, settings)))
     }
 
     /// As [`Postgres::start`], but a commit is on the disk when it returns, as in production.
@@ -70,7 +103,7 @@ impl Postgres {
         Self::start_with("on", None)
     }
 
-    fn start_with(fsync: &str, port: Option<u16>) -> anyhow::Result<Self> {
+    fn start_with(fsync: &str, target: Option<(u16, TargetSettings)>) -> anyhow::Result<Self> {
         let postgres = Path::new(PROGRAMS).join("postgres");
         ensure!(
             postgres.exists(),
@@ -89,15 +122,14 @@ impl Postgres {
             .arg(&data)
             .arg("-k")
             .arg(home.path())
-            .args(["-c", "max_connections=60"])
             .args(["-c", &format!("fsync={fsync}")])
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        match port {
+        match target {
             None => {
-                command.args(["-h", ""]);
+                command.args(["-h", "", "-c", "max_connections=60"]);
             }
-            Some(port) => {
+            Some((port, settings)) => {
                 make_identity(home.path())?;
                 let setting =
                     |name: &str, file: &str| format!("{name}={}", home.path().join(file).display());
@@ -108,7 +140,8 @@ impl Postgres {
                     setting("ssl_cert_file", "server.crt"),
                     setting("ssl_key_file", "server.key"),
                     "ssl=on".to_owned(),
-                    "log_statement=all".to_owned(),
+                    format!("log_statement={}", settings.log_statement()),
+                    format!("max_connections={}", settings.connections_max),
                     "log_line_prefix=[%p] %a|%u|%d: ".to_owned(),
                 ] {
                     command.args(["-c", &setting]);
@@ -120,7 +153,7 @@ impl Postgres {
         let started = Self {
             server,
             home,
-            port,
+            port: target.map(|(port, _)| port),
             log,
         };
         ensure!(
@@ -148,6 +181,12 @@ impl Postgres {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port.unwrap_or_default()))
+    }
+
+    /// The folder of its Unix socket, where everybody is trusted.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        self.home.path()
     }
 
     /// The certificate that vouches for it as a target.

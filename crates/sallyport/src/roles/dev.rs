@@ -35,6 +35,9 @@ pub struct Dev {
     /// Address for SSH clients
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7022")]
     ssh: SocketAddr,
+    /// Address for PostgreSQL clients
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7432")]
+    postgres: SocketAddr,
     /// Address of control's metrics and health
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7442")]
     health: SocketAddr,
@@ -49,7 +52,11 @@ impl Dev {
     /// Writes the configuration, runs the node, and says what to try once it is up.
     pub fn run(self) -> Result<(), Failure> {
         self.log.install()?;
-        for (flag, address) in [("--api", self.api), ("--ssh", self.ssh)] {
+        for (flag, address) in [
+            ("--api", self.api),
+            ("--ssh", self.ssh),
+            ("--postgres", self.postgres),
+        ] {
             if !address.ip().is_loopback() {
                 return Err(Failure::usage(
                     format!("`{flag} {address}` is no loopback address"),
@@ -97,11 +104,12 @@ impl Dev {
              [control.listen]\napi = \"{api}\"\nhealth = \"{health}\"\n\n\
              [control.store]\ndata_directory = {data}\n\n\
              [control.vault]\nkey_file = {key}\n\n\
-             [gateway]\nssh_listen = \"{ssh}\"\n",
+             [gateway]\nssh_listen = \"{ssh}\"\npostgres_listen = \"{postgres}\"\n",
             gateway_health = self.gateway_health,
             api = self.api,
             health = self.health,
             ssh = self.ssh,
+            postgres = self.postgres,
             data = quoted(data.to_owned())?,
             key = quoted(data.join("vault.key"))?,
         ))
@@ -109,11 +117,12 @@ impl Dev {
 
     fn welcome(&self, data: &Path, heard: &Heard) -> String {
         let mut text = format!(
-            "\nSallyport is up, for trying out only.\n\n  API      https://{}\n  SSH      {}\n  metrics  \
+            "\nSallyport is up, for trying out only.\n\n  API      https://{}\n  SSH      {}\n  databases  {} (PostgreSQL)\n  metrics  \
              http://{}/metrics\n  data     {}\n\nIn another terminal:\n\n  export \
              SALLYPORT_SERVER=https://{} SALLYPORT_CA={}\n",
             self.api,
             self.ssh,
+            self.postgres,
             self.health,
             data.display(),
             self.api,

@@ -1,0 +1,368 @@
+//! What database figures are measured on: PostgreSQL as the target, pgbouncer in front of it in session mode,
+//! and a node; TLS and a password on every leg of every path.
+//!
+//! INVARIANT: dropping it stops every process it started and removes what they wrote.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path as FilePath, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::{
+    bench::{
+        accounting::{self, Cpu},
+        path::Path,
+    },
+    demo::{
+        actor::{Actor, text},
+        stage::{Running, Stage, free_ports, until},
+    },
+    process,
+};
+
+/// The database, as the server and everybody calls it.
+const DATABASE: &str = "bench";
+/// The account at the target, and its password, which the node's clients do not have.
+const ACCOUNT: &str = "app";
+const PASSWORD: &str = "only-for-this-measurement";
+const OWNER: &str = "olga";
+const PERSON: &str = "alice";
+const REASON: &str = "measure what this path costs";
+/// Enough for the largest crowd on each path and what the measures ask beside it.
+const CONNECTIONS_MAX: &str = "300";
+/// pgbench makes 100,000 rows of each.
+const SCALE: &str = "10";
+const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    pooler: Running,
+    pooler_port: u16,
+    pooler_folder: PathBuf,
+    target: Target,
+    gateway_pid: u32,
+    control_pid: u32,
+    stage: Stage,
+}
+
+/// A PostgreSQL server of the testkit's; it ends when its standard input does.
+#[derive(Debug)]
+struct Target {
+    server: Child,
+    port: u16,
+    socket: String,
+    authority: String,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        drop(self.server.stdin.take());
+        let _ = self.server.wait();
+    }
+}
+
+/// What the parties in the middle have spent since they started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    pub gateway: Duration,
+    pub control: Duration,
+    pub pooler: Duration,
+}
+
+impl Spent {
+    /// What was spent since `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            gateway: self.gateway.saturating_sub(before.gateway),
+            control: self.control.saturating_sub(before.control),
+            pooler: self.pooler.saturating_sub(before.pooler),
+        }
+    }
+
+    /// What the party in the middle of `path` spent.
+    pub const fn in_the_middle(self, path: Path) -> Option<Duration> {
+        match path {
+            Path::Direct => None,
+            Path::Relay => Some(self.pooler),
+            Path::Sallyport => Some(self.gateway),
+        }
+    }
+}
+
+impl World {
+    /// Starts everything, with a million rows.
+    pub fn make(binary: &FilePath) -> anyhow::Result<Self> {
+        let stage = Stage::set(binary, "bench-database")?;
+        let target = Target::start(&binary.with_file_name("postgres-target"))?;
+        process::output(target.client("pgbench").args(["-i", "-q", "-s", SCALE]))?;
+        target.execute(&format!(
+            "CREATE ROLE {ACCOUNT} LOGIN PASSWORD '{PASSWORD}'; GRANT ALL ON ALL TABLES IN SCHEMA public TO {ACCOUNT}; \
+             CREATE UNLOGGED TABLE sink (LIKE pgbench_accounts); GRANT ALL ON sink TO {ACCOUNT}; VACUUM ANALYZE"
+        ))?;
+        let (pooler, pooler_port, pooler_folder) = start_pooler(&target)?;
+        let node = stage.node_pid();
+        let world = Self {
+            pooler,
+            pooler_port,
+            pooler_folder,
+            target,
+            gateway_pid: accounting::child_called(node, "gateway")?,
+            control_pid: accounting::child_called(node, "control")?,
+            stage,
+        };
+        world.make_grant()?;
+        Ok(world)
+    }
+
+    /// A person who may use the account without asking anybody, and the account.
+    fn make_grant(&self) -> anyhow::Result<()> {
+        let owner = Actor::enrol(&self.stage, OWNER, &self.stage.first_owner_code)?;
+        let made = owner.json(&["person", "create", PERSON, "--group", "operators"])?;
+        let person = Actor::enrol(&self.stage, PERSON, text(&made, "code")?)?;
+        let address = format!("127.0.0.1:{}", self.target.port);
+        owner.say(&[
+            "target",
+            "create",
+            "orders",
+            "--protocol",
+            "postgres",
+            "--address",
+            &address,
+            "--sensitivity",
+            "low",
+            "--host-key",
+            &self.target.authority,
+        ])?;
+        owner.say(&["account", "create", &on(), "--engine", "static"])?;
+        let words = ["account", "set-secret", &on(), "--kind", "password"];
+        let (is_done, _, complaint) = owner.attempt(&words, &format!("{PASSWORD}\n"))?;
+        if !is_done {
+            bail!("give the node the account's password: {complaint}");
+        }
+        let words = [
+            "request",
+            "create",
+            &on(),
+            "--for",
+            "8h",
+            "--reason",
+            REASON,
+        ];
+        text(&person.json(&words)?, "grant_id")
+            .map(drop)
+            .context("get a grant without asking anybody")
+    }
+
+    /// A stock client of `path`, with what it needs in its environment.
+    pub fn client(&self, path: Path, program: &str) -> anyhow::Result<Command> {
+        let (port, user, password) = match path {
+            Path::Direct => (self.target.port, ACCOUNT.to_owned(), PASSWORD.to_owned()),
+            Path::Relay => (self.pooler_port, ACCOUNT.to_owned(), PASSWORD.to_owned()),
+            Path::Sallyport => {
+                let person = Actor::known(&self.stage, PERSON);
+                let pass = person.say(&["db", "token", &on()])?;
+                (self.stage.postgres_port, on(), pass.trim().to_owned())
+            }
+        };
+        let mut command = Command::new(program);
+        command
+            .env("PGHOST", "127.0.0.1")
+            .env("PGPORT", port.to_string())
+            .env("PGUSER", user)
+            .env("PGPASSWORD", password)
+            .env("PGDATABASE", DATABASE)
+            .env("PGSSLMODE", "require")
+            .env("PGGSSENCMODE", "disable")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Ok(command)
+    }
+
+    /// Runs SQL as the target's superuser, beside every path.
+    pub fn execute(&self, sql: &str) -> anyhow::Result<String> {
+        self.target.execute(sql)
+    }
+
+    /// A file that costs no disk.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.pooler_folder.join(name)
+    }
+
+    /// The gateway's process.
+    pub const fn gateway_pid(&self) -> u32 {
+        self.gateway_pid
+    }
+
+    /// pgbouncer's process.
+    pub fn pooler_pid(&self) -> u32 {
+        self.pooler.0.id()
+    }
+
+    /// What the middle has spent, once that has stopped changing.
+    pub fn spent(&self) -> anyhow::Result<Spent> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        let mut before = self.spent_now()?;
+        loop {
+            std::thread::sleep(SETTLE);
+            let now = self.spent_now()?;
+            if now.gateway == before.gateway || Instant::now() > deadline {
+                return Ok(now);
+            }
+            before = now;
+        }
+    }
+
+    fn spent_now(&self) -> anyhow::Result<Spent> {
+        Ok(Spent {
+            gateway: Cpu::of(self.gateway_pid)?.total(),
+            control: Cpu::of(self.control_pid)?.total(),
+            pooler: Cpu::of(self.pooler.0.id())?.total(),
+        })
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.pooler_folder);
+    }
+}
+
+/// The account as people at the node call it.
+fn on() -> String {
+    format!("{ACCOUNT}@orders")
+}
+
+impl Target {
+    fn start(program: &FilePath) -> anyhow::Result<Self> {
+        let mut server = Command::new(program)
+            .arg(CONNECTIONS_MAX)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start `{}`", program.display()))?;
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().context("hear the target")?)
+            .read_line(&mut line)
+            .context("hear where the target is")?;
+        let place: Value = serde_json::from_str(&line)
+            .with_context(|| format!("read where the target is: `{line}`"))?;
+        let port = place.get("port").and_then(Value::as_u64);
+        let target = Self {
+            server,
+            port: u16::try_from(port.context("read the target's port")?)
+                .context("read the target's port")?,
+            socket: text(&place, "socket")?.to_owned(),
+            authority: text(&place, "authority")?.to_owned(),
+        };
+        process::output(
+            target
+                .client("psql")
+                .args(["-d", "postgres", "-c"])
+                .arg(format!("CREATE DATABASE {DATABASE}")),
+        )?;
+        Ok(target)
+    }
+
+    /// A client of its superuser.
+    fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("PGHOST", &self.socket)
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", DATABASE);
+        command
+    }
+
+    fn execute(&self, sql: &str) -> anyhow::Result<String> {
+        let mut psql = self.client("psql");
+        psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]);
+        for statement in sql.split("; ") {
+            psql.args(["-c", statement]);
+        }
+        process::output(&mut psql)
+    }
+}
+
+/// Starts pgbouncer as Debian's account `postgres`, because it refuses to be root.
+fn start_pooler(target: &Target) -> anyhow::Result<(Running, u16, PathBuf)> {
+    let memory = FilePath::new("/dev/shm");
+    let folder = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    }
+    .join(format!("sallyport-bench-database-{}", std::process::id()));
+    fs::create_dir_all(&folder).with_context(|| format!("make `{}`", folder.display()))?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).context("open the folder")?;
+    let file = |name: &str| folder.join(name).display().to_string();
+    process::output(Command::new("openssl").args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-keyout",
+        &file("key"),
+        "-out",
+        &file("crt"),
+    ]))?;
+    fs::copy(&target.authority, folder.join("ca")).context("copy the target's certificate")?;
+    fs::write(
+        folder.join("users"),
+        format!("\"{ACCOUNT}\" \"{PASSWORD}\"\n"),
+    )
+    .context("write pgbouncer's users")?;
+    let [port] = free_ports()?;
+    let settings = format!(
+        "[databases]\n{DATABASE} = host=127.0.0.1 port={} dbname={DATABASE}\n[pgbouncer]\n\
+         listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\npool_mode = session\n\
+         auth_type = scram-sha-256\nauth_file = {}\nmax_client_conn = 1000\ndefault_pool_size = {CONNECTIONS_MAX}\n\
+         client_tls_sslmode = require\nclient_tls_key_file = {}\nclient_tls_cert_file = {}\n\
+         server_tls_sslmode = verify-ca\nserver_tls_ca_file = {}\nlog_connections = 0\nlog_disconnections = 0\n",
+        target.port,
+        file("users"),
+        file("key"),
+        file("crt"),
+        file("ca"),
+    );
+    fs::write(folder.join("ini"), settings).context("write pgbouncer's settings")?;
+    process::output(Command::new("chown").args(["-R", "postgres"]).arg(&folder))?;
+    let log = fs::File::create(folder.join("log")).context("make pgbouncer's log")?;
+    let child = Command::new("setpriv")
+        .args([
+            "--reuid",
+            "postgres",
+            "--regid",
+            "postgres",
+            "--clear-groups",
+        ])
+        .arg("pgbouncer")
+        .arg(folder.join("ini"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .context("start pgbouncer: apt-get install pgbouncer")?;
+    let pooler = Running(child);
+    until("pgbouncer listens", || {
+        Ok(std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).ok())
+    })?;
+    Ok((pooler, port, folder))
+}
