@@ -14,6 +14,7 @@ pub fn all() -> Routes {
         .merge(audit::api::routes())
         .merge(authn::routes())
         .merge(broker::api::routes())
+        .merge(broker::lease_api::routes())
         .merge(directory::routes())
         .merge(inventory::api::routes())
         .merge(lock::api::routes())

@@ -49,7 +49,18 @@ pub struct Lease {
     pub revoke_attempts: u32,
     /// When revocation is tried next.
     pub next_attempt_at: Timestamp,
+    /// Why the last revocation failed, in words that hold no secret. At most 500 characters.
+    #[serde(default)]
+    pub last_failure: Option<String>,
 }
+
+/// Failed revocations after which somebody should look at a lease: it is tried on, but not by itself likely
+/// to succeed.
+pub const STUCK_AFTER: u32 = 5;
+/// Longest wait between two revocations, before jitter.
+const RETRY_S_MAX: u64 = 30;
+/// Most characters kept of why a revocation failed.
+const FAILURE_CHARS_MAX: usize = 500;
 
 /// Why a lease cannot take a step.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -101,12 +112,38 @@ impl Lease {
         Ok(())
     }
 
-    /// Records a failed revocation and plans the next, doubling from one second up to five minutes.
-    /// There is no last attempt.
-    pub fn revocation_failed(&mut self, now: Timestamp) {
+    /// Records a failed revocation and plans the next, doubling from one second up to thirty, and up to half
+    /// as much again by `jitter`, which is random, so that many leases do not come back at once. There is no
+    /// last attempt.
+    pub fn revocation_failed(&mut self, now: Timestamp, failure: &str, jitter: u8) {
         self.revoke_attempts = self.revoke_attempts.saturating_add(1);
+        self.last_failure = Some(failure.chars().take(FAILURE_CHARS_MAX).collect());
         let delay_s = 1_u64 << self.revoke_attempts.min(10).saturating_sub(1);
-        self.next_attempt_at = now.plus(Duration::from_secs(delay_s.min(300)));
+        let delay = Duration::from_secs(delay_s.min(RETRY_S_MAX));
+        let more = delay.saturating_mul(u32::from(jitter)) / 512;
+        self.next_attempt_at = now.plus(delay).plus(more);
+    }
+
+    /// Has the next revocation tried at once. Nothing happens unless revocation has begun.
+    pub fn retry(&mut self, now: Timestamp) {
+        if self.state == LeaseState::Revoking {
+            self.next_attempt_at = now;
+        }
+    }
+
+    /// Has a lease revoked again whose credential turned up after it was revoked: it was being made when
+    /// access ended.
+    pub fn reopen(&mut self, now: Timestamp) {
+        if self.state == LeaseState::Revoked {
+            self.state = LeaseState::Revoking;
+            self.next_attempt_at = now;
+        }
+    }
+
+    /// Whether somebody should look at it.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.state == LeaseState::Revoking && self.revoke_attempts >= STUCK_AFTER
     }
 
     fn wrong_state(&self, step: &'static str) -> LeaseStepError {

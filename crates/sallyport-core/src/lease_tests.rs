@@ -18,6 +18,7 @@ fn lease() -> Lease {
         handle: None,
         revoke_attempts: 0,
         next_attempt_at: at(0),
+        last_failure: None,
     }
 }
 
@@ -74,19 +75,27 @@ fn nothing_is_revoked_that_was_not_being_revoked() {
 
 /// VA-3: revocation is tried for ever, at most five minutes apart.
 #[test]
-fn failed_revocations_double_their_delay_from_one_second_to_five_minutes() {
+fn failed_revocations_double_their_delay_from_one_second_to_half_a_minute_and_jitter() {
     let mut lease = lease();
     lease.begin_revocation(at(0));
     let delays: Vec<u64> = (0..12)
         .map(|_| {
-            lease.revocation_failed(at(100));
+            lease.revocation_failed(at(100), "no answer", 0);
             lease.next_attempt_at.since(at(100)).as_secs()
         })
         .collect();
-    assert_eq!(delays, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+    assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30]);
     lease.revoke_attempts = u32::MAX;
-    lease.revocation_failed(at(100));
-    assert_eq!(lease.next_attempt_at, at(400));
+    lease.revocation_failed(at(100), &"x".repeat(501), 255);
+    let late = lease.next_attempt_at.since(at(130));
+    assert!(
+        late > Duration::from_secs(14) && late < Duration::from_secs(15),
+        "{late:?}"
+    );
+    assert_eq!(lease.last_failure.as_ref().unwrap().len(), 500);
+    assert!(lease.is_stuck());
+    lease.retry(at(7));
+    assert_eq!(lease.next_attempt_at, at(7));
     assert_eq!(lease.state, LeaseState::Revoking);
 }
 
@@ -137,7 +146,7 @@ proptest! {
                 }
                 Step::Revoke => lease.revoked(),
                 Step::FailRevocation => {
-                    lease.revocation_failed(now);
+                    lease.revocation_failed(now, "no answer", 7);
                     Ok(())
                 }
             };

@@ -140,6 +140,18 @@ impl Vault {
         &*self.entropy
     }
 
+    /// Which keyring it is: the same for as long as the vault exists. Not secret. Nothing before it is
+    /// made.
+    #[must_use]
+    pub fn keyring_id(&self) -> Option<KeyringId> {
+        match &*self.read() {
+            State::Uninitialised => None,
+            State::Sealed { record, .. } | State::Unsealed { record, .. } => {
+                Some(record.id().clone())
+            }
+        }
+    }
+
     /// Where it stands.
     #[must_use]
     pub fn status(&self) -> BarrierStatus {

@@ -18,7 +18,10 @@ use sallyport_core::{
     time::Timestamp,
 };
 
-use crate::engines::{self, Engine, EngineError, IssueContext, Issued};
+use crate::{
+    barrier::Vault,
+    engines::{self, Engine, EngineError, IssueContext, Issued, RevokeContext},
+};
 
 /// An intent this old without a credential was cut off by a crash: issuing takes less.
 const INTENT_LASTS: Duration = Duration::from_secs(60);
@@ -67,11 +70,21 @@ pub enum LeaseError {
     Step(#[source] LeaseStepError),
 }
 
+impl LeaseError {
+    /// Whether a target could not be reached, so that asking it more now is of no use.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Engine { source, .. }
+            if matches!(&**source, EngineError::Database(error) if error.is_unreachable()))
+    }
+}
+
 /// The intent of a lease: to be stored before [`issue`]. It ends with the grant until the engine says
 /// sooner.
 #[must_use]
-pub fn intend(id: LeaseId, permit: &Permit, engine: &str, now: Timestamp) -> Lease {
+pub fn intend(id: LeaseId, permit: &Permit, engine: &str, vault: &Vault, now: Timestamp) -> Lease {
     let terms = permit.terms();
+    let handle = engines::by_kind(engine).and_then(|engine| engine.handle(vault, &id));
     Lease {
         id,
         grant_id: terms.grant_id.clone(),
@@ -80,9 +93,10 @@ pub fn intend(id: LeaseId, permit: &Permit, engine: &str, now: Timestamp) -> Lea
         engine: engine.to_owned(),
         state: LeaseState::Intended,
         expires_at: terms.expires_at,
-        handle: None,
+        handle,
         revoke_attempts: 0,
         next_attempt_at: now,
+        last_failure: None,
     }
 }
 
@@ -142,10 +156,11 @@ fn broken_promise(issued: &Issued, grant_ends: Timestamp, now: Timestamp) -> Opt
 /// # Errors
 /// [`LeaseError::Step`] when revocation began while the credential was being made. The lease knows the
 /// credential then, so that revoking reaches it.
-pub fn record(lease: &mut Lease, issued: &Issued) -> Result<(), LeaseError> {
+pub fn record(lease: &mut Lease, issued: &Issued, now: Timestamp) -> Result<(), LeaseError> {
     lease.expires_at = issued.expires_at.min(lease.expires_at);
     lease.issued(issued.handle.clone()).map_err(|error| {
         lease.handle.clone_from(&issued.handle);
+        lease.reopen(now);
         LeaseError::Step(error)
     })
 }
@@ -154,10 +169,11 @@ pub fn record(lease: &mut Lease, issued: &Issued) -> Result<(), LeaseError> {
 ///
 /// # Errors
 /// [`LeaseError`]: it has to be tried again at the lease's `next_attempt_at`.
-pub async fn revoke(lease: &mut Lease, now: Timestamp) -> Result<(), LeaseError> {
+pub async fn revoke(lease: &mut Lease, context: RevokeContext<'_>) -> Result<(), LeaseError> {
+    let now = context.now;
     let outcome = match engine_of(lease) {
         Ok(engine) => engine
-            .revoke(lease, now)
+            .revoke(lease, context)
             .await
             .map_err(|source| refused(lease, source)),
         Err(unknown) => Err(unknown),
@@ -165,7 +181,8 @@ pub async fn revoke(lease: &mut Lease, now: Timestamp) -> Result<(), LeaseError>
     match outcome {
         Ok(()) => lease.revoked().map_err(LeaseError::Step),
         Err(error) => {
-            lease.revocation_failed(now);
+            let [jitter] = context.vault.entropy().draw();
+            lease.revocation_failed(now, &chain(&error), jitter);
             Err(error)
         }
     }
@@ -215,6 +232,18 @@ fn engine_of(lease: &Lease) -> Result<&'static dyn Engine, LeaseError> {
     })
 }
 
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
 fn refused(lease: &Lease, source: EngineError) -> LeaseError {
     LeaseError::Engine {
         lease: lease.id.clone(),
@@ -235,7 +264,10 @@ mod tests {
     fn an_engine_that_breaks_its_promise_is_found_out() {
         let at = Timestamp::from_unix_ms;
         let issued = |expires_at, handle: Option<usize>| Issued {
-            content: CredentialMaterial::Password(Secret::new("x".to_owned())),
+            content: CredentialMaterial::Password {
+                user: None,
+                password: Secret::new("x".to_owned()),
+            },
             expires_at,
             handle: handle.map(|length| "h".repeat(length)),
         };

@@ -3,7 +3,8 @@
 //! Only control uses this crate; a gateway cannot name it. [`Vault`] is the barrier around all key
 //! material at rest. Secrets engines ([`engines`]) make credentials from a permit; [`lease`] is the order
 //! in which that happens. Sealing is pure: what is to be stored is returned, and the caller stores it in
-//! the transaction that also records why. So this crate has no storage, no clock and no network.
+//! the transaction that also records why. So this crate has no storage and no clock; it has a network only
+//! where an engine makes its credentials at a target ([`engines`], [`rotation`]).
 //!
 //! INVARIANT: no error, `Debug` output or log line of this crate holds secret material, and nothing opens
 //! while the vault is sealed.
@@ -17,6 +18,7 @@ mod aead;
 pub mod authority;
 mod barrier;
 mod certificate;
+mod database;
 pub mod engines;
 mod entropy;
 mod keyring;
@@ -29,6 +31,7 @@ mod text;
 pub use aead::NotAuthentic;
 pub use barrier::{BarrierState, BarrierStatus, KeyringChange, Vault, VaultError};
 pub use certificate::{CertificateError, SshAuthority};
+pub use database::DatabaseError;
 pub use entropy::SystemEntropy;
 pub use keyring::{Keyring, KeyringError, KeyringId, KeyringRecord, RootKey, SealedRootKey};
 pub use seals::shamir::{Share, ShareError};

@@ -33,6 +33,13 @@ impl SecretPath {
         Self(format!("account/{account_id}/credential"))
     }
 
+    /// The next credential of an account with the `static` engine, while its target may or may not know it
+    /// already.
+    #[must_use]
+    pub fn account_candidate(account_id: &AccountId) -> Self {
+        Self(format!("account/{account_id}/candidate"))
+    }
+
     /// The authority whose certificates targets trust.
     #[must_use]
     pub fn ssh_authority() -> Self {

@@ -90,4 +90,11 @@ pub struct LeaseView {
     pub expires_at: Timestamp,
     /// Failed revocations so far.
     pub revoke_attempts: u32,
+    /// Why the last one failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// When the next is tried, while it is being revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_attempt_at: Option<Timestamp>,
 }

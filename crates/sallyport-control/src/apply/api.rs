@@ -37,6 +37,13 @@ impl Faulty for ApplyError {
                     .collect(),
             ),
             Self::NoTarget { index, .. } => Fault::field(format!("accounts[{index}].target"), self),
+            Self::Account { index, source } => match source.fault() {
+                Fault::Field { field, title } => Fault::Field {
+                    field: format!("accounts[{index}].{field}"),
+                    title,
+                },
+                other => other,
+            },
             Self::Person { index, source } => match source.fault() {
                 Fault::Field { field, title } => Fault::Field {
                     field: format!("people[{index}].{field}"),

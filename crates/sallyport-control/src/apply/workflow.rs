@@ -14,7 +14,10 @@ use crate::{
     directory::{self, DirectoryError, WantedPerson},
     inventory::{
         self,
-        workflow::{account_differences, put_account, put_target, target_differences},
+        workflow::{
+            InventoryError, account_differences, check_on_target, put_account, put_target,
+            target_differences,
+        },
     },
     kernel::{caller::Caller, control::Control, database::StoreError, transaction::Transaction},
     policy,
@@ -36,6 +39,15 @@ pub enum ApplyError {
         index: usize,
         /// The target's name.
         target: TargetName,
+    },
+    /// An account cannot be on its target like this.
+    #[error("apply accounts[{index}]")]
+    Account {
+        /// Place of the account in the list.
+        index: usize,
+        /// Why.
+        #[source]
+        source: InventoryError,
     },
     /// A person may not be made or changed like this.
     #[error("apply people[{index}]")]
@@ -85,8 +97,18 @@ pub async fn apply(
     for target in targets {
         plan.target(&mut tx, target).await?;
     }
+    let mut stored = Vec::with_capacity(accounts.len());
     for (index, (target, account)) in accounts.into_iter().enumerate() {
-        plan.account(&mut tx, index, &target, account).await?;
+        stored.push(plan.account(&mut tx, index, &target, account).await?);
+    }
+    // Only now: one account may need another that stands further down.
+    for (index, (account, target)) in stored.iter().enumerate() {
+        check_on_target(&mut tx, account, target)
+            .await
+            .map_err(|source| match source {
+                InventoryError::Store(error) => ApplyError::Store(error),
+                source => ApplyError::Account { index, source },
+            })?;
     }
     for (index, person) in people.iter().enumerate() {
         plan.person(&mut tx, control, caller, index, person).await?;
@@ -190,7 +212,7 @@ impl Plan {
         index: usize,
         target: &TargetName,
         mut account: Account,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<(Account, Target), ApplyError> {
         let target = inventory::target_by_name(tx, target)
             .await?
             .ok_or_else(|| ApplyError::NoTarget {
@@ -212,7 +234,7 @@ impl Plan {
         };
         let name = format!("{}@{}", account.name, target.name);
         self.note("account", name, old.is_none(), differences, event);
-        Ok(())
+        Ok((account, target))
     }
 
     async fn person(

@@ -1,4 +1,4 @@
-//! Routes of sessions, their operations, and leases.
+//! Routes of sessions and their operations.
 
 use axum::{
     Json,
@@ -15,7 +15,6 @@ use sallyport_api::rest::{
         Join, Message, OperationView, SessionGroupView, SessionView, StatementView, Typing,
         WATCHER_HEADER, WatcherView,
     },
-    vault::LeaseView,
 };
 use sallyport_core::{
     authz::AdminAction,
@@ -76,7 +75,6 @@ pub fn routes() -> Routes {
             Access::Action(AdminAction::SessionPause),
             routes!(resume_session),
         )
-        .route(Access::Action(AdminAction::LeaseList), routes!(list_leases))
 }
 
 impl Faulty for JoinError {
@@ -449,29 +447,4 @@ async fn resume_session(
     pause::pause(&control, &caller.person, &id, false).await?;
     let session = visible(&control, &caller, &id).await?;
     Ok(Json(view(&control, &session)))
-}
-
-/// Lists leases, newest first.
-#[utoipa::path(get, path = "/v1/leases", tag = "lease", params(PageQuery),
-    responses((status = 200, body = Page<LeaseView>), (status = "default", body = Problem)))]
-async fn list_leases(
-    State(control): State<Control>,
-    QueryFields(query): QueryFields<PageQuery>,
-) -> Result<Json<Page<LeaseView>>, HttpProblem> {
-    let wanted = Wanted::from_query(&query)?;
-    let mut reader = control.db().read().await?;
-    let leases = store::leases_page(&mut reader, &wanted.cursor, wanted.load()).await?;
-    let views = leases
-        .iter()
-        .map(|lease| LeaseView {
-            id: lease.id.to_string(),
-            grant_id: lease.grant_id.to_string(),
-            session_id: lease.session_id.to_string(),
-            engine: lease.engine.clone(),
-            state: store::state_text(lease.state).to_owned(),
-            expires_at: lease.expires_at,
-            revoke_attempts: lease.revoke_attempts,
-        })
-        .collect();
-    Ok(Json(wanted.page(views, |view| view.id.clone())))
 }

@@ -19,6 +19,7 @@ use sallyport_core::{
 use sallyport_vault::lease;
 
 use super::{
+    lease_store,
     rpc::{fault, store_fault},
     seal, store,
 };
@@ -184,7 +185,17 @@ async fn try_open(
                 None => permit,
             };
             let lease_id = LeaseId::new(now, ids::entropy());
-            let lease = lease::intend(lease_id, &permit, &facts.account.engine, now);
+            let lease = lease::intend(
+                lease_id,
+                &permit,
+                &facts.account.engine,
+                control.vault(),
+                now,
+            );
+            let place = secret::place(&mut tx, &facts.account, &facts.target).await?;
+            if let Some(place) = &place {
+                lease_store::put_place(&mut tx, &lease.id, place).await?;
+            }
             record_intent(&mut tx, &permit, &facts, &lease, call).await?;
             tx.commit(Events::one(opened_event(
                 &permit,
@@ -194,7 +205,7 @@ async fn try_open(
             )))
             .await?;
             metrics::counter!("sallyport_sessions_total").increment(1);
-            match issue(control, gateway_id, &permit, &facts, &lease).await {
+            match issue(control, gateway_id, &permit, &facts, &lease, place.as_ref()).await {
                 Ok(opened) => Ok(Reply::Opened(Box::new(opened))),
                 Err(error) => {
                     give_up(control, session_id).await?;
@@ -286,9 +297,10 @@ async fn issue(
     permit: &Permit,
     facts: &Facts,
     lease: &Lease,
+    place: Option<&secret::Place>,
 ) -> Result<Opened, OpenError> {
     let terms = permit.terms();
-    let credential = secret::issue(control, lease, permit, &facts.account)
+    let credential = secret::issue(control, lease, permit, &facts.account, place)
         .await
         .map_err(OpenError::Secret)?;
     let recording_key =
@@ -302,7 +314,12 @@ async fn issue(
     let mut lease = store::lease_by_id(&mut tx, &lease.id)
         .await?
         .ok_or(OpenError::Secret(secret::SecretError::Revoked))?;
-    let may_use = lease::record(&mut lease, &credential.issued).is_ok();
+    let may_use = lease::record(&mut lease, &credential.issued, control.now()).is_ok();
+    if !may_use && let Some(place) = place {
+        // Revoked before it was there: the place is needed once more.
+        lease_store::forget_place(&mut tx, &lease.id).await?;
+        lease_store::put_place(&mut tx, &lease.id, place).await?;
+    }
     store::put_lease(&mut tx, &lease).await?;
     let event = Event::new(EventName::LeaseIssued, &lease.id)
         .with("session_id", &terms.session_id)

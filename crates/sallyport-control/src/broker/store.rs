@@ -413,8 +413,10 @@ pub(super) async fn update_recording(
 
 pub(super) async fn put_lease(tx: &mut Transaction, lease: &Lease) -> Result<(), StoreError> {
     tx.run(
-        "INSERT INTO lease (id, grant_id, session_id, state, expires_at, body) VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO lease (id, grant_id, session_id, state, expires_at, next_attempt_at, revoke_attempts, body)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, expires_at = excluded.expires_at,
+             next_attempt_at = excluded.next_attempt_at, revoke_attempts = excluded.revoke_attempts,
              body = excluded.body",
         params![
             lease.id.as_str(),
@@ -422,6 +424,8 @@ pub(super) async fn put_lease(tx: &mut Transaction, lease: &Lease) -> Result<(),
             lease.session_id.as_str(),
             state_text(lease.state),
             lease.expires_at,
+            lease.next_attempt_at,
+            lease.revoke_attempts,
             Value::json(lease)?,
         ],
     )
@@ -478,21 +482,6 @@ pub(super) async fn open_leases_of_session(
     rows.iter().map(|row| row.json("body")).collect()
 }
 
-/// Leases being revoked, and those whose time is over.
-pub(super) async fn leases_to_revoke(
-    sql: &mut dyn Sql,
-    now: Timestamp,
-) -> Result<Vec<Lease>, StoreError> {
-    let rows = sql
-        .all(
-            "SELECT body FROM lease WHERE state = 'revoking' OR (state IN ('intended', 'issued') AND expires_at <= $1)
-             ORDER BY expires_at LIMIT 200",
-            params![now],
-        )
-        .await?;
-    rows.iter().map(|row| row.json("body")).collect()
-}
-
 /// Leases whose credential may or may not exist: what a crash left.
 pub(super) async fn intended_leases(sql: &mut dyn Sql) -> Result<Vec<Lease>, StoreError> {
     let rows = sql
@@ -502,30 +491,4 @@ pub(super) async fn intended_leases(sql: &mut dyn Sql) -> Result<Vec<Lease>, Sto
         )
         .await?;
     rows.iter().map(|row| row.json("body")).collect()
-}
-
-/// Leases older than `cursor` (an id), newest first.
-pub(super) async fn leases_page(
-    sql: &mut dyn Sql,
-    cursor: &str,
-    limit: u32,
-) -> Result<Vec<Lease>, StoreError> {
-    let rows = sql
-        .all(
-            "SELECT body FROM lease WHERE ($1 = '' OR id < $1) ORDER BY id DESC LIMIT $2",
-            params![cursor, limit],
-        )
-        .await?;
-    rows.iter().map(|row| row.json("body")).collect()
-}
-
-/// Number of leases that are not revoked, for the metric.
-pub(super) async fn open_lease_count(sql: &mut dyn Sql) -> Result<u64, StoreError> {
-    let row = sql
-        .optional(
-            "SELECT COUNT(*) AS n FROM lease WHERE state <> 'revoked'",
-            vec![],
-        )
-        .await?;
-    row.map_or(Ok(0), |row| row.count("n"))
 }

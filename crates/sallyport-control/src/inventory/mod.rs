@@ -10,4 +10,4 @@ mod identity;
 mod store;
 pub mod workflow;
 
-pub use store::{account_by_id, account_by_name, page, target_by_id, target_by_name};
+pub use store::{account_by_id, account_by_name, accounts_of, page, target_by_id, target_by_name};

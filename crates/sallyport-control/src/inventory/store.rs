@@ -100,7 +100,7 @@ pub async fn account_by_id(
 }
 
 /// All accounts of a target, by name.
-pub(super) async fn accounts_of(
+pub async fn accounts_of(
     sql: &mut dyn Sql,
     target_id: &TargetId,
 ) -> Result<Vec<Account>, StoreError> {

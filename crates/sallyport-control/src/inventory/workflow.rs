@@ -302,6 +302,7 @@ pub async fn create_account(
     {
         return Err(InventoryError::Exists { noun: "account" });
     }
+    check_on_target(&mut tx, &account, &target).await?;
     let event = put_account(&mut tx, None, &account, &target).await?;
     tx.commit(Events::one(event)).await?;
     Ok(account)
@@ -323,9 +324,48 @@ pub async fn replace_account(
         .await?
         .ok_or(InventoryError::NotFound { noun: "account" })?;
     let account = parse_account(spec, old.id.clone(), target.id.clone())?;
+    check_on_target(&mut tx, &account, &target).await?;
     let event = put_account(&mut tx, Some(&old), &account, &target).await?;
     tx.commit(Events::one(event)).await?;
     Ok(account)
+}
+
+/// Checks what an account's engine needs on its target: the protocol, and the account that does the work.
+///
+/// # Errors
+/// [`InventoryError::BadField`].
+pub(crate) async fn check_on_target(
+    sql: &mut dyn Sql,
+    account: &Account,
+    target: &Target,
+) -> Result<(), InventoryError> {
+    let needs = secret::engine_needs(&account.engine, &account.settings);
+    if let Some(protocol) = needs.protocol
+        && protocol != target.protocol
+    {
+        return Err(bad(
+            "engine",
+            format!(
+                "`{}` makes users on targets of protocol `{protocol}`; `{}` is `{}`",
+                account.engine, target.name, target.protocol
+            ),
+        ));
+    }
+    let Some(root) = needs.root else {
+        return Ok(());
+    };
+    let found = store::account_by_name(sql, &target.id, &root).await?;
+    if found.is_none_or(|found| found.engine != secret::STATIC || found.id == account.id) {
+        return Err(bad(
+            "settings",
+            format!(
+                "`root` names `{root}@{}`, which must be another account with engine `{}`: make that first",
+                target.name,
+                secret::STATIC
+            ),
+        ));
+    }
+    Ok(())
 }
 
 async fn target_of(sql: &mut dyn Sql, spec: &AccountSpec) -> Result<Target, InventoryError> {

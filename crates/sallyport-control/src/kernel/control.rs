@@ -30,6 +30,7 @@ struct Parts {
     vault: Vault,
     policies: policy::Current,
     live: broker::Live,
+    revoking: broker::Revoking,
     changes: Changes,
     log: audit::Log,
     stop: CancellationToken,
@@ -103,6 +104,7 @@ impl Control {
             vault,
             policies: policy::Current::new(bundle),
             live: broker::Live::default(),
+            revoking: broker::Revoking::default(),
             changes: Changes::default(),
             log,
             stop: CancellationToken::new(),
@@ -155,6 +157,12 @@ impl Control {
     #[must_use]
     pub fn live(&self) -> &broker::Live {
         &self.0.live
+    }
+
+    /// Where credentials are being revoked right now.
+    #[must_use]
+    pub fn revoking(&self) -> &broker::Revoking {
+        &self.0.revoking
     }
 
     /// What changed, for those who wait.

@@ -21,6 +21,10 @@ const MIGRATIONS: &[(&str, &str)] = &[
         "held_operation",
         include_str!("../../migrations/0007_held_operation.sql"),
     ),
+    (
+        "database_user",
+        include_str!("../../migrations/0008_database_user.sql"),
+    ),
 ];
 
 /// Applies what is missing.

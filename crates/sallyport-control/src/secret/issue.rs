@@ -4,7 +4,7 @@ use sallyport_api::{gateway::CredentialContent, sensitive::Sensitive};
 use sallyport_core::{
     authz::{Permit, Reason, SignedPermit},
     id::RecordingId,
-    inventory::Account,
+    inventory::{Account, AccountName},
     lease::Lease,
     secret::{SecretBytes, SecretString},
 };
@@ -14,7 +14,10 @@ use sallyport_vault::{
     lease::{self, LeaseError},
 };
 
-use super::store;
+use super::{
+    site::{Place, site},
+    store,
+};
 use crate::kernel::{control::Control, database::StoreError, ids, statement::Sql};
 
 /// Why a credential, key or signature is not to be had.
@@ -92,6 +95,7 @@ pub async fn issue(
     lease: &Lease,
     permit: &Permit,
     account: &Account,
+    place: Option<&Place>,
 ) -> Result<IssuedCredential, SecretError> {
     let mut secrets = Vec::new();
     let mut reader = control.db().read().await?;
@@ -104,19 +108,25 @@ pub async fn issue(
             secrets.push(sealed);
         }
     }
+    let site = match place {
+        Some(place) => Some(site(&mut reader, place).await?),
+        None => None,
+    };
     drop(reader);
     let context = IssueContext {
         vault: control.vault(),
         settings: &account.settings,
         secrets: &secrets,
+        site: site.as_ref(),
+        handle: lease.handle.as_deref(),
         now: control.now(),
     };
     let issued = lease::issue(lease, permit, context)
         .await
         .map_err(SecretError::Lease)?;
     let content = match &issued.content {
-        CredentialMaterial::Password(password) => CredentialContent::Password {
-            user: None,
+        CredentialMaterial::Password { user, password } => CredentialContent::Password {
+            user: user.clone(),
             password: sensitive(password),
         },
         CredentialMaterial::PrivateKey { pem, certificate } => CredentialContent::PrivateKey {
@@ -153,6 +163,27 @@ pub fn check_engine(kind: &str, settings: &serde_json::Value) -> Result<(), Stri
     engine
         .check_settings(settings)
         .map_err(|error| error.to_string())
+}
+
+/// The engine of stored secrets.
+pub const STATIC: &str = "static";
+
+/// What an account's engine needs on its target.
+#[derive(Debug, Default)]
+pub struct EngineNeeds {
+    /// The target's protocol.
+    pub protocol: Option<&'static str>,
+    /// The account that makes and unmakes its credentials.
+    pub root: Option<AccountName>,
+}
+
+/// What an engine with these settings needs on its target; nothing for settings that do not read.
+#[must_use]
+pub fn engine_needs(kind: &str, settings: &serde_json::Value) -> EngineNeeds {
+    engines::by_kind(kind).map_or_else(EngineNeeds::default, |engine| EngineNeeds {
+        protocol: engine.protocol(),
+        root: engine.root_account(settings).ok().flatten(),
+    })
 }
 
 /// Whether everything an account's engine needs has been stored.

@@ -10,12 +10,14 @@
 
 pub mod api;
 mod issue;
+mod site;
 mod store;
 pub mod workflow;
 
 pub use issue::{
-    IssuedCredential, RecordingKey, SecretError, check_engine, has_secret, issue, recording_key,
-    sign_permit, unwrap_recording_key, user_authority,
+    EngineNeeds, IssuedCredential, RecordingKey, STATIC, SecretError, check_engine, engine_needs,
+    has_secret, issue, recording_key, sign_permit, unwrap_recording_key, user_authority,
 };
+pub use site::{Place, place, place_now, site};
 pub use store::{keyring_record, public_key};
 pub(crate) use workflow::PERMIT_KEY;

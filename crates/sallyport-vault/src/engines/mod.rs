@@ -8,6 +8,7 @@
 //!
 //! Not here: storing leases and secrets (control), using the credential (the gateway).
 
+mod postgres;
 mod settings;
 mod ssh_ca;
 mod static_secret;
@@ -18,7 +19,8 @@ use async_trait::async_trait;
 use sallyport_core::{
     authz::Permit,
     descriptor::Descriptor,
-    id::AccountId,
+    id::{AccountId, LeaseId},
+    inventory::AccountName,
     lease::Lease,
     secret::{SecretBytes, SecretString},
     time::Timestamp,
@@ -28,6 +30,7 @@ use serde_json::Value;
 use crate::{
     barrier::{Vault, VaultError},
     certificate::CertificateError,
+    database::DatabaseError,
     secret_store::{SealedSecret, SecretPath},
 };
 
@@ -37,7 +40,8 @@ pub use static_secret::{SecretKind, check_secret};
 #[must_use]
 pub fn all() -> &'static [&'static dyn Engine] {
     &[
-        &ssh_ca::SshCa, //
+        &postgres::Postgres, //
+        &ssh_ca::SshCa,
         &static_secret::Static,
     ]
 }
@@ -78,6 +82,26 @@ pub trait Engine: Send + Sync + fmt::Debug {
         value: &SecretString,
     ) -> Result<(SecretPath, SecretBytes), EngineError>;
 
+    /// The account on the same target whose credential makes and ends this one's. Nothing for engines that
+    /// act at no target.
+    ///
+    /// # Errors
+    /// [`EngineError::Settings`].
+    fn root_account(&self, _settings: &Value) -> Result<Option<AccountName>, EngineError> {
+        Ok(None)
+    }
+
+    /// The protocol of the targets whose accounts it serves; nothing when it does not matter.
+    fn protocol(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What [`Self::revoke`] needs to know of a credential that is yet to be made: stored with the intent,
+    /// so that a crash loses nothing.
+    fn handle(&self, _vault: &Vault, _lease_id: &LeaseId) -> Option<String> {
+        None
+    }
+
     /// Makes the credential of one session. It ends no later than the permit.
     ///
     /// # Errors
@@ -93,7 +117,49 @@ pub trait Engine: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`EngineError`]: it is tried again, for ever.
-    async fn revoke(&self, lease: &Lease, now: Timestamp) -> Result<(), EngineError>;
+    async fn revoke(&self, lease: &Lease, context: RevokeContext<'_>) -> Result<(), EngineError>;
+
+    /// Removes one of [`Self::made`] that no lease knows of.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    async fn remove(&self, _handle: &str, _context: RevokeContext<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// The handles of everything at a target that this installation made there, whoever remembers it.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    async fn made(&self, _context: RevokeContext<'_>) -> Result<Vec<String>, EngineError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Where an engine acts, and as whom.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// `host:port` of the target.
+    pub address: String,
+    /// By what the target is recognised, as the inventory stores it.
+    pub identities: Vec<String>,
+    /// Name of the root account.
+    pub root: AccountName,
+    /// What opens the root account, to be tried in this order: while it is being rotated there are two.
+    pub root_secrets: Vec<SealedSecret>,
+}
+
+/// What an engine gets to revoke with.
+#[derive(Clone, Copy, Debug)]
+pub struct RevokeContext<'a> {
+    /// Opens the root account's secrets, and has the randomness.
+    pub vault: &'a Vault,
+    /// The account's settings.
+    pub settings: &'a Value,
+    /// Where, for engines that act at a target.
+    pub site: Option<&'a Site>,
+    /// Now.
+    pub now: Timestamp,
 }
 
 /// What an engine gets to issue with.
@@ -105,8 +171,28 @@ pub struct IssueContext<'a> {
     pub settings: &'a Value,
     /// The stored secrets at [`Engine::secret_paths`].
     pub secrets: &'a [SealedSecret],
+    /// Where, for engines that act at a target.
+    pub site: Option<&'a Site>,
+    /// What was stored with the lease's intent ([`Engine::handle`]).
+    pub handle: Option<&'a str>,
     /// Now.
     pub now: Timestamp,
+}
+
+impl Site {
+    /// The passwords of the root account, in the order in which they are tried.
+    fn root_passwords(&self, vault: &Vault) -> Result<Vec<SecretString>, EngineError> {
+        let open = |sealed: &SealedSecret| {
+            let secret = vault.open_secret(sealed).map_err(EngineError::Vault)?;
+            match static_secret::decode(&secret) {
+                Some(CredentialMaterial::Password { password, .. }) => Ok(password),
+                _ => Err(EngineError::SecretForm {
+                    path: sealed.path().clone(),
+                }),
+            }
+        };
+        self.root_secrets.iter().map(open).collect()
+    }
 }
 
 impl IssueContext<'_> {
@@ -134,7 +220,12 @@ pub struct Issued {
 /// What a gateway logs in with at a target.
 pub enum CredentialMaterial {
     /// A password.
-    Password(SecretString),
+    Password {
+        /// The name it is for, where that is not the account's.
+        user: Option<String>,
+        /// The password.
+        password: SecretString,
+    },
     /// A private key, and the certificate that makes it good where the target trusts an authority.
     PrivateKey {
         /// OpenSSH private key, PEM, not encrypted.
@@ -147,7 +238,7 @@ pub enum CredentialMaterial {
 impl fmt::Debug for CredentialMaterial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Password(_) => "Password(..)",
+            Self::Password { .. } => "Password(..)",
             Self::PrivateKey { .. } => "PrivateKey(..)",
         })
     }
@@ -190,6 +281,46 @@ pub enum EngineError {
         /// Where.
         path: SecretPath,
     },
+    /// It is not known where to act.
+    #[error("act at the target of engine `{engine}`: {problem}")]
+    NoSite {
+        /// Kind of the engine.
+        engine: &'static str,
+        /// What is missing.
+        problem: &'static str,
+    },
+    /// What was made could do more than the account's settings allow; it was undone.
+    #[error("make a user: {problem}")]
+    Excess {
+        /// What it could do.
+        problem: String,
+    },
+    /// A user owns objects, and the account's settings say that they are not to be touched. It cannot log
+    /// in any more.
+    #[error(
+        "drop user `{user}`: it owns {objects} objects and `owned_objects` is `refuse`; it cannot log in any more"
+    )]
+    OwnsObjects {
+        /// The user.
+        user: String,
+        /// How many.
+        objects: String,
+    },
+    /// A user still has connections after they were ended.
+    #[error("end the connections of user `{user}`: some are still there")]
+    StillConnected {
+        /// The user.
+        user: String,
+    },
+    /// A user that is gone logged in.
+    #[error("make sure that user `{user}` is gone: it logged in")]
+    StillThere {
+        /// The user.
+        user: String,
+    },
+    /// The server did not do it.
+    #[error("use the database")]
+    Database(#[source] DatabaseError),
     /// The permit has run out.
     #[error("issue a credential under a permit that ended at {ended}")]
     PermitEnded {

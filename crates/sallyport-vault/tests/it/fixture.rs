@@ -19,7 +19,7 @@ use sallyport_core::{
 };
 use sallyport_vault::{
     SealedSecret, SecretPath, SigningKey, SystemEntropy, Vault,
-    engines::{Engine, IssueContext},
+    engines::{Engine, IssueContext, RevokeContext},
 };
 use serde_json::{Value, json};
 
@@ -161,7 +161,19 @@ pub(crate) fn context<'a>(
         vault,
         settings,
         secrets,
+        site: None,
+        handle: None,
         now: NOW,
+    }
+}
+
+/// What engines that act at no target are given to revoke with.
+pub(crate) fn revocation(vault: &Vault, now: Timestamp) -> RevokeContext<'_> {
+    RevokeContext {
+        vault,
+        settings: &Value::Null,
+        site: None,
+        now,
     }
 }
 

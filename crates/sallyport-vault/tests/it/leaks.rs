@@ -74,7 +74,7 @@ async fn given_a_vault_at_work_when_everything_it_returns_is_printed_then_no_key
     print(&vault.wrap_recording_key(&recording_id, &seed).unwrap());
 
     let mut handles = Vec::new();
-    for engine in engines::all() {
+    for engine in engines::all().iter().filter(|one| one.protocol().is_none()) {
         let secrets = stored_secrets(&vault, *engine);
         let settings = json!({});
         let issued = engine

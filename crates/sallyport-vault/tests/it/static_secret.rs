@@ -107,7 +107,7 @@ async fn given_a_stored_secret_when_issued_then_exactly_it_is_injected() {
             .await
             .unwrap();
         let injected = match &issued.content {
-            CredentialMaterial::Password(password) if kind == "password" => password,
+            CredentialMaterial::Password { password, .. } if kind == "password" => password,
             CredentialMaterial::PrivateKey {
                 pem,
                 certificate: None,

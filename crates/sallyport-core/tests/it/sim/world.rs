@@ -349,6 +349,7 @@ impl World {
             handle: None,
             revoke_attempts: 0,
             next_attempt_at: self.now,
+            last_failure: None,
         };
         // A crash may come between intent and issue.
         if !self.dice.one_in(5) {
@@ -498,7 +499,7 @@ impl World {
         for lease in &mut self.kept.leases {
             if lease.state == LeaseState::Revoking && lease.next_attempt_at <= self.now {
                 if self.dice.one_in(3) {
-                    lease.revocation_failed(self.now);
+                    lease.revocation_failed(self.now, "no answer", 0);
                 } else {
                     lease.revoked().unwrap();
                 }

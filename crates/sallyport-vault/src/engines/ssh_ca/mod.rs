@@ -24,7 +24,10 @@ use sallyport_core::{
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{CredentialMaterial, Engine, EngineError, IssueContext, Issued, settings::Settings};
+use super::{
+    CredentialMaterial, Engine, EngineError, IssueContext, Issued, RevokeContext,
+    settings::Settings,
+};
 use crate::{
     certificate::{CertificateError, CertificateTerms, SshAuthority, check_principal},
     secret_store::SecretPath,
@@ -158,7 +161,7 @@ impl Engine for SshCa {
         })
     }
 
-    async fn revoke(&self, _lease: &Lease, _now: Timestamp) -> Result<(), EngineError> {
+    async fn revoke(&self, _lease: &Lease, _context: RevokeContext<'_>) -> Result<(), EngineError> {
         // The certificate ends by itself, with the grant at the latest; see the module.
         Ok(())
     }

@@ -16,12 +16,14 @@ use sallyport_core::{
     id::AccountId,
     lease::Lease,
     secret::{Secret, SecretBytes, SecretString},
-    time::Timestamp,
 };
 use serde_json::Value;
 
 pub use self::check::{SecretKind, check_secret};
-use super::{CredentialMaterial, Engine, EngineError, IssueContext, Issued, settings::Settings};
+use super::{
+    CredentialMaterial, Engine, EngineError, IssueContext, Issued, RevokeContext,
+    settings::Settings,
+};
 use crate::secret_store::SecretPath;
 
 const KIND: &str = "static";
@@ -85,14 +87,14 @@ impl Engine for Static {
         })
     }
 
-    async fn revoke(&self, _lease: &Lease, _now: Timestamp) -> Result<(), EngineError> {
+    async fn revoke(&self, _lease: &Lease, _context: RevokeContext<'_>) -> Result<(), EngineError> {
         // Nothing was made for the lease, so nothing is left of it; see the module.
         Ok(())
     }
 }
 
 /// One byte for the kind, then the text.
-fn encode(kind: SecretKind, value: &SecretString) -> SecretBytes {
+pub(crate) fn encode(kind: SecretKind, value: &SecretString) -> SecretBytes {
     let text = value.expose_secret().as_bytes();
     let mut bytes = Vec::with_capacity(text.len() + 1);
     bytes.push(kind.tag());
@@ -100,11 +102,15 @@ fn encode(kind: SecretKind, value: &SecretString) -> SecretBytes {
     Secret::new(bytes)
 }
 
-fn decode(bytes: &SecretBytes) -> Option<CredentialMaterial> {
+/// Reads [`encode`].
+pub(crate) fn decode(bytes: &SecretBytes) -> Option<CredentialMaterial> {
     let (tag, text) = bytes.expose_secret().split_first()?;
     let text = Secret::new(std::str::from_utf8(text).ok()?.to_owned());
     Some(match SecretKind::from_tag(*tag)? {
-        SecretKind::Password => CredentialMaterial::Password(text),
+        SecretKind::Password => CredentialMaterial::Password {
+            user: None,
+            password: text,
+        },
         SecretKind::PrivateKey => CredentialMaterial::PrivateKey {
             pem: text,
             certificate: None,

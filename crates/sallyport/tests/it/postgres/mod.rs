@@ -3,6 +3,7 @@
 mod database;
 
 mod drivers;
+mod engine;
 mod held;
 mod hostile;
 mod refusal;
