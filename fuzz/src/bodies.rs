@@ -5,12 +5,15 @@
 //!
 //! INVARIANT: a body panics only for a defect: of the parser, or of a promise that is checked here.
 //!
-//! Not here: parsers of files that only the operator writes, and the control plane's HTTP bodies.
+//! Not here: parsers of files that only the operator writes, the node's configuration among them.
 
 use std::sync::OnceLock;
 
 use bytes::BytesMut;
-use sallyport_api::gateway::{CredentialContent, FromControl, FromGateway, decode_frame};
+use sallyport_api::{
+    gateway::{CredentialContent, FromControl, FromGateway, decode_frame},
+    rest,
+};
 use sallyport_core::{
     id::{GrantId, PersonId, SessionId},
     inventory::Selector,
@@ -27,15 +30,21 @@ use sallyport_evidence::{
         TranscriptWriter, decode_frames, escape_controls, verify,
     },
 };
-use sallyport_gateway::{protocols::ssh::fuzz as ssh, statement};
+use sallyport_gateway::{
+    protocols::{postgres::fuzz as postgres, ssh::fuzz as ssh},
+    spool, statement,
+};
 use sallyport_policy::Bundle;
 use sallyport_vault::{Share, authority::verify_user_certificate};
+use serde::de::DeserializeOwned;
 
 /// One parser, or a conversation of them.
 pub type Body = fn(&[u8]);
 
 /// All of them, by name, in alphabetical order.
 pub const ALL: &[(&str, Body)] = &[
+    ("api_bodies", api_bodies),
+    ("applied_files", applied_files),
     ("certificate", certificate),
     ("checkpoint", checkpoint),
     ("control_frames", control_frames),
@@ -43,11 +52,15 @@ pub const ALL: &[(&str, Body)] = &[
     ("log_entry", log_entry),
     ("names", names),
     ("policy_bundle", policy_bundle),
+    ("postgres_login", postgres::fuzz_login),
+    ("postgres_messages", postgres::fuzz_messages),
+    ("postgres_startup", postgres::fuzz_startup),
     ("recording", recording),
     ("recording_frames", recording_frames),
     ("scp", ssh::fuzz_scp),
     ("selector", selector),
     ("sftp", ssh::fuzz_sftp),
+    ("spool", spool::read_anything),
     ("ssh_keys", ssh::fuzz_keys),
     ("ssh_requests", ssh::fuzz_requests),
     ("statement", statement::fuzz),
@@ -69,6 +82,46 @@ fn with_text(bytes: &[u8], body: impl FnOnce(&str)) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         body(text);
     }
+}
+
+/// What the API is sent, as each of the bodies that it takes.
+fn api_bodies(bytes: &[u8]) {
+    fn read<T: DeserializeOwned>(bytes: &[u8]) {
+        let _ = serde_json::from_slice::<T>(bytes);
+    }
+    read::<rest::access::CastVote>(bytes);
+    read::<rest::access::CloseReview>(bytes);
+    read::<rest::access::CreateRequest>(bytes);
+    read::<rest::access::End>(bytes);
+    read::<rest::directory::EditPerson>(bytes);
+    read::<rest::lock::AddLock>(bytes);
+    read::<rest::policy::Explain>(bytes);
+    read::<rest::policy::Rollback>(bytes);
+    read::<rest::session::Join>(bytes);
+    read::<rest::session::Message>(bytes);
+    read::<rest::session::Typing>(bytes);
+    read::<rest::sign_in::AddKey>(bytes);
+    read::<rest::sign_in::CreateApiToken>(bytes);
+    read::<rest::sign_in::CreatePass>(bytes);
+    read::<rest::sign_in::Enrol>(bytes);
+    read::<rest::sign_in::SignIn>(bytes);
+    read::<rest::vault::InitialiseVault>(bytes);
+    read::<rest::vault::Unseal>(bytes);
+    read::<rest::vault::WriteSecret>(bytes);
+    if let Ok(wanted) = serde_json::from_slice::<rest::apply::Wanted>(bytes) {
+        let _ = sallyport_control::apply::read_anything(&wanted);
+    }
+}
+
+/// Files of a folder that is applied, and what the node makes of them.
+fn applied_files(bytes: &[u8]) {
+    with_text(bytes, |text| {
+        let mut wanted = rest::apply::Wanted::default();
+        wanted.targets.extend(toml::from_str(text).ok());
+        wanted.accounts.extend(toml::from_str(text).ok());
+        wanted.people.extend(toml::from_str(text).ok());
+        let _ = sallyport_control::apply::read_anything(&wanted);
+    });
 }
 
 /// User certificates, as people show them. Nothing made without the authority's key is valid.

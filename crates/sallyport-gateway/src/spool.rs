@@ -358,6 +358,25 @@ fn read_entry(bytes: &[u8]) -> Option<(Evidence, &[u8])> {
     Some((serde_json::from_slice(body).ok()?, after))
 }
 
+/// Reads a segment as it may lie on a disk that was not written by us, and a whole entry with this body, for a
+/// fuzzer: what is read is a beginning of it, and is read again once written.
+pub fn read_anything(bytes: &[u8]) {
+    let (_, whole_bytes) = read_segment(bytes);
+    assert!(whole_bytes <= bytes.len());
+    let Ok(length) = u32::try_from(bytes.len()) else {
+        return;
+    };
+    let mut entry = length.to_be_bytes().to_vec();
+    entry.extend(digest(&SHA256, bytes).as_ref().iter().take(DIGEST_BYTES));
+    entry.extend_from_slice(bytes);
+    for evidence in read_segment(&entry).0 {
+        let mut written = Vec::new();
+        if encode(&evidence, &mut written).is_ok() {
+            assert_eq!(read_segment(&written), (vec![evidence], written.len()));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -13,3 +13,12 @@
 pub mod api;
 mod document;
 pub mod workflow;
+
+use sallyport_api::rest::apply::Wanted;
+use sallyport_core::time::Timestamp;
+
+/// Reads a document as far as that goes without the store, for a fuzzer; returns how many faults it has.
+#[must_use]
+pub fn read_anything(wanted: &Wanted) -> usize {
+    document::read(wanted, Timestamp::EPOCH).map_or_else(|faults| faults.len(), |_| 0)
+}

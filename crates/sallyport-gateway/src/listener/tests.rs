@@ -6,8 +6,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::{
-    config::Limits, door::Claim, recorder::RecordingDirectory, stream::ClientStream,
-    testing::Harness,
+    config::Limits,
+    door::Claim,
+    recorder::RecordingDirectory,
+    stream::ClientStream,
+    testing::{Harness, PATIENCE},
 };
 
 /// A protocol that says `h`, and then does what each byte it reads stands for.
@@ -100,13 +103,17 @@ async fn connect(fixture: &Fixture) -> TcpStream {
 
 /// Connects until served: a place is free a moment after its connection ended.
 async fn connect_soon(fixture: &Fixture) -> TcpStream {
-    loop {
-        let mut stream = TcpStream::connect(fixture.address).await.unwrap();
-        if stream.read_u8().await.is_ok() {
-            return stream;
+    let connecting = async {
+        loop {
+            let mut stream = TcpStream::connect(fixture.address).await.unwrap();
+            if stream.read_u8().await.is_ok() {
+                return stream;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    let connected = tokio::time::timeout(PATIENCE, connecting).await;
+    connected.expect("its place must be free")
 }
 
 async fn assert_turned_away(fixture: &Fixture) {

@@ -131,7 +131,7 @@ pub(super) const STARTUP_BYTES_MAX: usize = 10_000;
 /// Longest secret of a cancel key, as version 3.2 has it.
 pub(super) const CANCEL_SECRET_BYTES_MAX: usize = 256;
 /// Most parameters of a startup message.
-const STARTUP_PARAMETERS_MAX: usize = 64;
+pub(super) const STARTUP_PARAMETERS_MAX: usize = 64;
 
 /// The first message of a connection, which has no kind.
 #[derive(Clone, Debug, PartialEq, Eq)]

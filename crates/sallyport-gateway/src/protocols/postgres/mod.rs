@@ -15,6 +15,7 @@
 mod cancel;
 mod client;
 mod codec;
+pub mod fuzz;
 mod handshake;
 mod limits;
 mod operations;

@@ -23,8 +23,28 @@ fn authentication(code: u32, body: &[u8]) -> Vec<u8> {
     message(b'R', &[&code.to_be_bytes()[..], body].concat())
 }
 
+/// What a target says next.
+enum Says {
+    This(Vec<u8>),
+    /// That it wants the password hashed so many times, under the client's own nonce.
+    Challenge(u32),
+}
+
+impl Says {
+    fn bytes(&self, heard: &[u8]) -> Vec<u8> {
+        match self {
+            Self::This(bytes) => bytes.clone(),
+            Self::Challenge(rounds) => {
+                let heard = String::from_utf8_lossy(heard);
+                let (_, nonce) = heard.rsplit_once("r=").unwrap();
+                authentication(11, format!("r={nonce}x,s=AAAA,i={rounds}").as_bytes())
+            }
+        }
+    }
+}
+
 /// A target that answers each thing it hears with the next of these, and then listens on.
-fn target(answers: Vec<Vec<u8>>) -> (String, Heard) {
+fn target(answers: Vec<Says>) -> (String, Heard) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let heard = Heard::default();
@@ -40,7 +60,8 @@ fn target(answers: Vec<Vec<u8>>) -> (String, Heard) {
             while let Ok(count @ 1..) = stream.read(&mut buffer) {
                 hears.lock().unwrap().extend(&buffer[..count]);
                 if let Some(answer) = answers.next() {
-                    let _ = stream.write_all(answer);
+                    let answer = answer.bytes(&hears.lock().unwrap());
+                    let _ = stream.write_all(&answer);
                 }
             }
         }
@@ -51,62 +72,96 @@ fn target(answers: Vec<Vec<u8>>) -> (String, Heard) {
 /// G1, G2, G3, G9, GW-11
 #[test]
 fn given_a_hostile_target_then_the_client_gets_an_error_and_no_credential_leaves() {
+    use Says::{Challenge, This};
     let shop = Shop::new();
     let pinned = format!("key-sha256:{}", "ab".repeat(32));
     let scram = authentication(10, b"SCRAM-SHA-256\0\0");
     let ok = authentication(0, b"");
     let ready = message(b'Z', b"I");
-    let cases: Vec<(&str, &str, Vec<Vec<u8>>)> = vec![
-        ("tls-refused", &pinned, vec![b"N".to_vec()]),
+    let cases: Vec<(&str, &str, Vec<Says>)> = vec![
+        ("tls-refused", &pinned, vec![This(b"N".to_vec())]),
         (
             "tls-stripped",
             &pinned,
-            vec![[&b"N"[..], &ok, &ready].concat()],
+            vec![This([&b"N"[..], &ok, &ready].concat())],
         ),
-        ("no-certificate", &pinned, vec![b"S".to_vec(), ok.clone()]),
-        ("asks-in-clear", "plaintext", vec![authentication(3, b"")]),
+        (
+            "no-certificate",
+            &pinned,
+            vec![This(b"S".to_vec()), This(ok.clone())],
+        ),
+        (
+            "asks-in-clear",
+            "plaintext",
+            vec![This(authentication(3, b""))],
+        ),
         (
             "asks-for-md5",
             "plaintext",
-            vec![authentication(5, b"salt")],
+            vec![This(authentication(5, b"salt"))],
         ),
-        ("asks-for-gss", "plaintext", vec![authentication(7, b"")]),
+        (
+            "asks-for-gss",
+            "plaintext",
+            vec![This(authentication(7, b""))],
+        ),
         (
             "other-mechanism",
             "plaintext",
-            vec![authentication(10, b"PLAIN\0\0")],
+            vec![This(authentication(10, b"PLAIN\0\0"))],
         ),
         (
             "hashing-without-end",
             "plaintext",
+            vec![This(scram.clone()), Challenge(1_000_001)],
+        ),
+        (
+            "of-another-exchange",
+            "plaintext",
             vec![
-                scram.clone(),
-                authentication(11, b"r=x,s=AAAA,i=2000000000"),
+                This(scram.clone()),
+                This(authentication(11, b"r=x,s=AAAA,i=4096")),
             ],
         ),
-        ("unproven", "plaintext", vec![scram.clone(), ok.clone()]),
-        ("length-0", "plaintext", vec![vec![b'R', 0, 0, 0, 0]]),
-        ("length-3", "plaintext", vec![vec![b'R', 0, 0, 0, 3]]),
+        (
+            "unproven",
+            "plaintext",
+            vec![This(scram.clone()), This(ok.clone())],
+        ),
+        (
+            "unproven-at-the-end",
+            "plaintext",
+            vec![
+                This(scram.clone()),
+                Challenge(4_096),
+                This([&ok[..], &ready].concat()),
+            ],
+        ),
+        ("length-0", "plaintext", vec![This(vec![b'R', 0, 0, 0, 0])]),
+        ("length-3", "plaintext", vec![This(vec![b'R', 0, 0, 0, 3])]),
         (
             "length-max",
             "plaintext",
-            vec![vec![b'R', 255, 255, 255, 255]],
+            vec![This(vec![b'R', 255, 255, 255, 255])],
         ),
         (
             "too-long",
             "plaintext",
-            vec![vec![b'S', 0x7f, 255, 255, 255]],
+            vec![This(vec![b'S', 0x7f, 255, 255, 255])],
         ),
-        ("odd-kind", "plaintext", vec![message(b'?', b"")]),
+        ("odd-kind", "plaintext", vec![This(message(b'?', b""))]),
         (
             "asks-again-inside",
             "plaintext",
-            vec![[&ok[..], &ready].concat(), authentication(3, b"")],
+            vec![
+                This([&ok[..], &ready].concat()),
+                This(authentication(3, b"")),
+            ],
         ),
         (
             "rows-for-nobody",
             "plaintext",
-            vec![[&ok[..], &ready, &message(b'D', b"\0\0")].concat()],
+            vec![This([&ok[..], &ready, &message(b'D', b"\0\0")].concat())],
         ),
     ];
     for (name, identity, answers) in cases {
@@ -131,6 +186,12 @@ fn given_a_hostile_target_then_the_client_gets_an_error_and_no_credential_leaves
         let heard = heard.lock().unwrap().clone();
         let text = String::from_utf8_lossy(&heard);
         assert!(!text.contains(SECRET), "{name} has the password");
+        // A proof is made of the password, hashed as often as was asked for.
+        assert_eq!(
+            text.contains(",p="),
+            name == "unproven-at-the-end",
+            "{name}"
+        );
         if identity != "plaintext" {
             assert!(
                 !text.contains("app"),
