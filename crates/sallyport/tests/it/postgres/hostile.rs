@@ -69,7 +69,7 @@ fn target(answers: Vec<Says>) -> (String, Heard) {
     (address, heard)
 }
 
-/// G1, G2, G3, G9, GW-11
+/// G1, G2, G3, G9, G10, GW-11
 #[test]
 fn given_a_hostile_target_then_the_client_gets_an_error_and_no_credential_leaves() {
     use Says::{Challenge, This};
@@ -78,6 +78,7 @@ fn given_a_hostile_target_then_the_client_gets_an_error_and_no_credential_leaves
     let scram = authentication(10, b"SCRAM-SHA-256\0\0");
     let ok = authentication(0, b"");
     let ready = message(b'Z', b"I");
+    let told_password = format!("SFATAL\0VFATAL\0C28P01\0Mno password but {SECRET}\0\0");
     let cases: Vec<(&str, &str, Vec<Says>)> = vec![
         ("tls-refused", &pinned, vec![This(b"N".to_vec())]),
         (
@@ -136,6 +137,11 @@ fn given_a_hostile_target_then_the_client_gets_an_error_and_no_credential_leaves
                 Challenge(4_096),
                 This([&ok[..], &ready].concat()),
             ],
+        ),
+        (
+            "says-the-password",
+            "plaintext",
+            vec![This(message(b'E', told_password.as_bytes()))],
         ),
         ("length-0", "plaintext", vec![This(vec![b'R', 0, 0, 0, 0])]),
         ("length-3", "plaintext", vec![This(vec![b'R', 0, 0, 0, 3])]),
