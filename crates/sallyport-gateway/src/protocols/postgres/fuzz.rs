@@ -68,7 +68,7 @@ pub fn fuzz_messages(mut bytes: &[u8]) {
                 let Ok(bound) = operations::bind(body, true) else {
                     continue;
                 };
-                let text = Text::of(bound.statement);
+                let text = Text::of(bound.statement, "shop");
                 let record = text.record(&bound.parameters);
                 let is_bounded = |value: &String| value.len() <= PARAMETER_BYTES_MAX;
                 assert!(record.parameters.iter().flatten().all(is_bounded));
@@ -89,7 +89,7 @@ pub fn fuzz_messages(mut bytes: &[u8]) {
             }
             _ => {
                 if let Ok(sql) = body.text() {
-                    let text = Text::of(sql);
+                    let text = Text::of(sql, "shop");
                     assert!(text.operation().detail.len() <= OPERATION_DETAIL_BYTES_MAX);
                     let _ = text.in_doubt();
                 }
