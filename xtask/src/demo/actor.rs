@@ -1,6 +1,7 @@
 //! A person of the story: a profile of their own, the command line, and stock SSH clients.
 
 use std::{
+    ffi::OsString,
     fs,
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
@@ -84,13 +85,23 @@ impl<'a> Actor<'a> {
         Ok(stdout)
     }
 
+    /// What a command of ours finds the node and this person's sign-in by.
+    pub fn profile(&self) -> [(&'static str, OsString); 3] {
+        [
+            ("SALLYPORT_SERVER", self.stage.api.clone().into()),
+            ("SALLYPORT_CA", self.stage.ca().into()),
+            (
+                "SALLYPORT_CONFIG_DIRECTORY",
+                self.folder.join("profile").into(),
+            ),
+        ]
+    }
+
     /// Runs a command of ours that may fail; returns whether it did not, and what it printed.
     pub fn attempt(&self, words: &[&str], stdin: &str) -> anyhow::Result<(bool, String, String)> {
         let mut child = Command::new(&self.stage.binary)
             .args(words)
-            .env("SALLYPORT_SERVER", &self.stage.api)
-            .env("SALLYPORT_CA", self.stage.ca())
-            .env("SALLYPORT_CONFIG_DIRECTORY", self.folder.join("profile"))
+            .envs(self.profile())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

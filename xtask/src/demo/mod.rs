@@ -1,14 +1,17 @@
 //! `cargo xtask demo`: the main job on this machine, with stock clients, from nothing to `verified`.
 //!
 //! A person with nothing but an SSH key asks for `root@web-1`; another approves; the first works without
-//! ever holding a credential of the target, is recorded and cut off; an auditor verifies the log offline.
+//! ever holding a credential of the target, is recorded and cut off. Then the same with a database, where one
+//! statement waits for a second person. An auditor verifies the log offline.
 //!
 //! INVARIANT: every line of output is what happened, not what should have; a step whose effect cannot be
 //! seen ends the demo with an error.
 //!
-//! Not here: the steps ([`story`]), the processes they need ([`stage`]), the people ([`actor`]).
+//! Not here: the steps ([`story`], [`database`]), the processes they need ([`stage`]), the people ([`actor`]).
 
 pub mod actor;
+mod database;
+pub mod postgres;
 pub mod stage;
 mod story;
 

@@ -13,34 +13,39 @@ use serde_json::Value;
 
 use super::{
     actor::{Actor, REASON, text},
+    database,
+    postgres::Postgres,
     stage::{Stage, Target, until},
 };
 
 /// Everybody in the story, and the target, as long as it runs.
 #[derive(Debug)]
 pub struct Cast<'a> {
-    alice: Actor<'a>,
-    bob: Actor<'a>,
-    carol: Actor<'a>,
+    pub alice: Actor<'a>,
+    pub bob: Actor<'a>,
+    pub carol: Actor<'a>,
     _target: Target,
+    database: Option<Postgres>,
 }
 
 /// Tells it.
 pub fn tell(stage: &Stage) -> anyhow::Result<Cast<'_>> {
-    let cast = set_up(stage)?;
+    let mut cast = set_up(stage)?;
     let session_id = ask_and_work(stage, &cast)?;
     move_files(stage, &cast)?;
     cut_off(stage, &cast)?;
     look_back(&cast, &session_id)?;
+    let server = database::tell(stage, &cast)?;
+    cast.database = Some(server);
     verify(&cast)?;
     Ok(cast)
 }
 
-fn step(title: &str, why: &str) {
+pub fn step(title: &str, why: &str) {
     println!("\n\u{2022} {title}\n  {why}");
 }
 
-fn shown(text: &str) {
+pub fn shown(text: &str) {
     for line in text
         .lines()
         .map(str::trim_end)
@@ -97,6 +102,7 @@ fn set_up(stage: &Stage) -> anyhow::Result<Cast<'_>> {
         bob,
         carol,
         _target: target,
+        database: None,
     })
 }
 

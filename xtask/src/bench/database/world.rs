@@ -5,15 +5,13 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
     path::{Path as FilePath, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use serde_json::Value;
 
 use crate::{
     bench::{
@@ -22,6 +20,7 @@ use crate::{
     },
     demo::{
         actor::{Actor, text},
+        postgres::Postgres,
         stage::{Running, Stage, free_ports, until},
     },
     process,
@@ -36,7 +35,7 @@ const OWNER: &str = "olga";
 const PERSON: &str = "alice";
 const REASON: &str = "measure what this path costs";
 /// Enough for the largest crowd on each path and what the measures ask beside it.
-const CONNECTIONS_MAX: &str = "300";
+const CONNECTIONS_MAX: u16 = 300;
 /// pgbench makes 100,000 rows of each.
 const SCALE: &str = "10";
 const SETTLE: Duration = Duration::from_millis(300);
@@ -48,26 +47,10 @@ pub struct World {
     pooler: Running,
     pooler_port: u16,
     pooler_folder: PathBuf,
-    target: Target,
+    target: Postgres,
     gateway_pid: u32,
     control_pid: u32,
     stage: Stage,
-}
-
-/// A PostgreSQL server of the testkit's; it ends when its standard input does.
-#[derive(Debug)]
-struct Target {
-    server: Child,
-    port: u16,
-    socket: String,
-    authority: String,
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        drop(self.server.stdin.take());
-        let _ = self.server.wait();
-    }
 }
 
 /// What the parties in the middle have spent since they started.
@@ -102,12 +85,14 @@ impl World {
     /// Starts everything, with a million rows.
     pub fn make(binary: &FilePath) -> anyhow::Result<Self> {
         let stage = Stage::set(binary, "bench-database")?;
-        let target = Target::start(&binary.with_file_name("postgres-target"))?;
+        let target = Postgres::start(binary, CONNECTIONS_MAX, DATABASE)?;
         process::output(target.client("pgbench").args(["-i", "-q", "-s", SCALE]))?;
-        target.execute(&format!(
-            "CREATE ROLE {ACCOUNT} LOGIN PASSWORD '{PASSWORD}'; GRANT ALL ON ALL TABLES IN SCHEMA public TO {ACCOUNT}; \
-             CREATE UNLOGGED TABLE sink (LIKE pgbench_accounts); GRANT ALL ON sink TO {ACCOUNT}; VACUUM ANALYZE"
-        ))?;
+        target.execute(&[
+            &format!("CREATE ROLE {ACCOUNT} LOGIN PASSWORD '{PASSWORD}'"),
+            "CREATE UNLOGGED TABLE sink (LIKE pgbench_accounts)",
+            &format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {ACCOUNT}"),
+            "VACUUM ANALYZE",
+        ])?;
         let (pooler, pooler_port, pooler_folder) = start_pooler(&target)?;
         let node = stage.node_pid();
         let world = Self {
@@ -190,7 +175,7 @@ impl World {
 
     /// Runs SQL as the target's superuser, beside every path.
     pub fn execute(&self, sql: &str) -> anyhow::Result<String> {
-        self.target.execute(sql)
+        self.target.execute(&[sql])
     }
 
     /// A file that costs no disk.
@@ -242,60 +227,8 @@ fn on() -> String {
     format!("{ACCOUNT}@orders")
 }
 
-impl Target {
-    fn start(program: &FilePath) -> anyhow::Result<Self> {
-        let mut server = Command::new(program)
-            .arg(CONNECTIONS_MAX)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start `{}`", program.display()))?;
-        let mut line = String::new();
-        BufReader::new(server.stdout.take().context("hear the target")?)
-            .read_line(&mut line)
-            .context("hear where the target is")?;
-        let place: Value = serde_json::from_str(&line)
-            .with_context(|| format!("read where the target is: `{line}`"))?;
-        let port = place.get("port").and_then(Value::as_u64);
-        let target = Self {
-            server,
-            port: u16::try_from(port.context("read the target's port")?)
-                .context("read the target's port")?,
-            socket: text(&place, "socket")?.to_owned(),
-            authority: text(&place, "authority")?.to_owned(),
-        };
-        process::output(
-            target
-                .client("psql")
-                .args(["-d", "postgres", "-c"])
-                .arg(format!("CREATE DATABASE {DATABASE}")),
-        )?;
-        Ok(target)
-    }
-
-    /// A client of its superuser.
-    fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env("PGHOST", &self.socket)
-            .env("PGPORT", self.port.to_string())
-            .env("PGUSER", "postgres")
-            .env("PGDATABASE", DATABASE);
-        command
-    }
-
-    fn execute(&self, sql: &str) -> anyhow::Result<String> {
-        let mut psql = self.client("psql");
-        psql.args(["-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"]);
-        for statement in sql.split("; ") {
-            psql.args(["-c", statement]);
-        }
-        process::output(&mut psql)
-    }
-}
-
 /// Starts pgbouncer as Debian's account `postgres`, because it refuses to be root.
-fn start_pooler(target: &Target) -> anyhow::Result<(Running, u16, PathBuf)> {
+fn start_pooler(target: &Postgres) -> anyhow::Result<(Running, u16, PathBuf)> {
     let memory = FilePath::new("/dev/shm");
     let folder = if memory.is_dir() {
         memory.to_owned()
