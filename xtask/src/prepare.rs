@@ -66,6 +66,7 @@ const PYTHON_PACKAGES: &[&str] = &[
     "cryptography==50.0.2",
     "paramiko==4.0.0",
     "psycopg==3.3.9",
+    "sqlalchemy==2.1.9",
     "ssh-audit==3.9.0",
 ];
 
