@@ -129,6 +129,7 @@ impl Story {
             "self/tokens" => (&self.alice, "/v1/self/tokens", "id"),
             "recordings" => (&self.alice, "/v1/sessions", "recording_id"),
             "reviews" => (&self.bob, "/v1/reviews", "id"),
+            "leases" => (&self.bob, "/v1/leases", "id"),
             "locks" => (&self.bob, "/v1/locks", "id"),
             "people" => (&self.bob, "/v1/people/alice", "name"),
             other => panic!("`{other}`: say whose such an object is, here"),
@@ -163,7 +164,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         "join" => json!({ "keyboard": true }),
         "input" => json!({ "watcher": format!("wat_{}", "0".repeat(26)) }),
         "message" => json!({ "text": "listen" }),
-        "cancel" | "enable" | "enrolment" | "pause" | "resume" => return None,
+        "cancel" | "enable" | "enrolment" | "pause" | "resume" | "retry" => return None,
         "{name}" => json!({ "groups": ["operators"] }),
         other => panic!("`{other}`: say what its body is, here"),
     };
