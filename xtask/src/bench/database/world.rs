@@ -34,8 +34,10 @@ const PASSWORD: &str = "only-for-this-measurement";
 const OWNER: &str = "olga";
 const PERSON: &str = "alice";
 const REASON: &str = "measure what this path costs";
-/// Enough for the largest crowd on each path and what the measures ask beside it.
-const CONNECTIONS_MAX: u16 = 300;
+/// Enough for a crowd on each path at once: pgbouncer keeps connections that nobody uses.
+const CONNECTIONS_MAX: u16 = 700;
+/// Of those, what pgbouncer may have.
+const POOL_MAX: u16 = 250;
 /// pgbench makes 100,000 rows of each.
 const SCALE: &str = "10";
 const SETTLE: Duration = Duration::from_millis(300);
@@ -266,7 +268,7 @@ fn start_pooler(target: &Postgres) -> anyhow::Result<(Running, u16, PathBuf)> {
     let settings = format!(
         "[databases]\n{DATABASE} = host=127.0.0.1 port={} dbname={DATABASE}\n[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\npool_mode = session\n\
-         auth_type = scram-sha-256\nauth_file = {}\nmax_client_conn = 1000\ndefault_pool_size = {CONNECTIONS_MAX}\n\
+         auth_type = scram-sha-256\nauth_file = {}\nmax_client_conn = 1000\ndefault_pool_size = {POOL_MAX}\n\
          client_tls_sslmode = require\nclient_tls_key_file = {}\nclient_tls_cert_file = {}\n\
          server_tls_sslmode = verify-ca\nserver_tls_ca_file = {}\nlog_connections = 0\nlog_disconnections = 0\n",
         target.port,
