@@ -31,7 +31,7 @@ use sallyport_evidence::{
     },
 };
 use sallyport_gateway::{
-    protocols::{postgres::fuzz as postgres, ssh::fuzz as ssh},
+    protocols::{mysql::fuzz as mysql, postgres::fuzz as postgres, ssh::fuzz as ssh},
     spool, statement,
 };
 use sallyport_policy::Bundle;
@@ -50,6 +50,9 @@ pub const ALL: &[(&str, Body)] = &[
     ("control_frames", control_frames),
     ("credential", credential),
     ("log_entry", log_entry),
+    ("mysql_answer", mysql::fuzz_answer),
+    ("mysql_statement", mysql::fuzz_statement),
+    ("mysql_target", mysql::fuzz_target),
     ("names", names),
     ("policy_bundle", policy_bundle),
     ("postgres_login", postgres::fuzz_login),

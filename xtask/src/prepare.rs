@@ -34,6 +34,14 @@ const WANTED: &[Wanted] = &[
         programs: &["git"],
     },
     Wanted {
+        package: "mariadb-client",
+        programs: &["mariadb", "mariadb-dump"],
+    },
+    Wanted {
+        package: "mariadb-server",
+        programs: &["/usr/sbin/mariadbd", "/usr/bin/mariadb-install-db"],
+    },
+    Wanted {
         package: "openssh-client",
         programs: &["ssh", "scp", "sftp", "ssh-keygen"],
     },
@@ -53,6 +61,10 @@ const WANTED: &[Wanted] = &[
         programs: &["strace"],
     },
     Wanted {
+        package: "sysbench",
+        programs: &["sysbench"],
+    },
+    Wanted {
         package: "rsync",
         programs: &["rsync"],
     },
@@ -64,8 +76,10 @@ const PYTHON_PACKAGES: &[&str] = &[
     "asyncpg==0.32.0",
     "asyncssh==2.24.1",
     "cryptography==50.0.2",
+    "mysql-connector-python==26.10.0",
     "paramiko==4.0.0",
     "psycopg==3.3.9",
+    "pymysql==1.2.4",
     "sqlalchemy==2.1.9",
     "ssh-audit==3.9.0",
 ];

@@ -137,13 +137,15 @@ pub enum OperationKind {
     FunctionCall,
     /// A connection that follows a database's changes.
     Replication,
+    /// A file of the client's that a database asks for while it loads it.
+    LocalFile,
     /// Something the protocol has and we never offer; evidence only, no policy can permit it.
     Unsupported,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Shell,
         Self::Exec,
         Self::Subsystem,
@@ -161,6 +163,7 @@ impl OperationKind {
         Self::Statement,
         Self::FunctionCall,
         Self::Replication,
+        Self::LocalFile,
         Self::Unsupported,
     ];
 
@@ -185,6 +188,7 @@ impl OperationKind {
             Self::Statement => "statement",
             Self::FunctionCall => "function_call",
             Self::Replication => "replication",
+            Self::LocalFile => "local_file",
             Self::Unsupported => "unsupported",
         }
     }
@@ -232,6 +236,7 @@ impl Operation {
             | OperationKind::Environment
             | OperationKind::FunctionCall
             | OperationKind::Replication
+            | OperationKind::LocalFile
             | OperationKind::Unsupported => Action::FeatureUse,
         }
     }

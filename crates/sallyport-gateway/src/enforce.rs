@@ -73,7 +73,7 @@ pub fn check(
 
 fn refused_by_permit(constraints: &Constraints, kind: OperationKind) -> Option<Reason> {
     match kind {
-        OperationKind::FileUpload | OperationKind::FileChange => {
+        OperationKind::FileUpload | OperationKind::FileChange | OperationKind::LocalFile => {
             (!constraints.upload).then_some(Reason::UploadRefused)
         }
         OperationKind::FileDownload => (!constraints.download).then_some(Reason::DownloadRefused),

@@ -9,11 +9,17 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// Most that is read at once.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+/// Least that is read at once.
+pub(crate) const READ_BYTES_MIN: usize = 4 * 1024;
 
 /// A client's connection.
 pub type ClientStream = CutStream<TcpStream>;
@@ -122,4 +128,23 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for CutStream<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_unless_cut(cx, |stream, cx| stream.poll_shutdown(cx))
     }
+}
+
+/// Reads more into a buffer: much at once while much comes, and holding little while nothing does. `want`
+/// is what is read at once, from [`READ_BYTES_MIN`] to [`READ_BYTES`].
+pub(crate) async fn fill<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    buffer: &mut BytesMut,
+    want: &mut usize,
+) -> io::Result<usize> {
+    if buffer.is_empty() && buffer.capacity() > *want {
+        *buffer = BytesMut::new();
+    }
+    buffer.reserve(*want);
+    let count = stream.read_buf(buffer).await?;
+    *want = match count.saturating_mul(2) >= *want {
+        true => want.saturating_mul(2).min(READ_BYTES),
+        false => (*want / 2).max(READ_BYTES_MIN),
+    };
+    Ok(count)
 }

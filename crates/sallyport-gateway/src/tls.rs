@@ -97,18 +97,21 @@ impl TlsIdentity {
             .clone()
     }
 
-    /// The configuration of a listener that speaks `alpn` inside TLS. Sessions are not resumed: each
-    /// connection shows the certificate that is good now.
+    /// The configuration of a listener. Inside TLS it names `alpn`, where the protocol has a name for it.
+    /// Sessions are not resumed: each connection shows the certificate that is good now.
     ///
     /// # Errors
     /// [`TlsError::Use`].
-    pub fn server_config(self: &Arc<Self>, alpn: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn server_config(
+        self: &Arc<Self>,
+        alpn: Option<&[u8]>,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Use)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))

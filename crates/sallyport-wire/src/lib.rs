@@ -9,4 +9,5 @@
 #![warn(missing_docs)]
 
 pub mod scram;
+pub mod scramble;
 pub mod trust;

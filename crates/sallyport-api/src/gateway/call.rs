@@ -44,7 +44,7 @@ pub struct GatewayHello {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entrance {
-    /// Protocol kind: `ssh`, `postgres`.
+    /// Protocol kind: `ssh`, `postgres`, `mysql`.
     pub protocol: String,
     /// TCP port.
     pub port: u16,

@@ -76,8 +76,19 @@ pub struct CreatedPass {
     /// Its end.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: sallyport_core::time::Timestamp,
-    /// Where gateways take clients of the target's protocol, by port; empty while none is connected.
-    pub ports: Vec<u16>,
+    /// The protocol of the target; absent for whoever may not know that there is one.
+    pub protocol: Option<String>,
+    /// Where gateways take clients that show passes; empty while none is connected.
+    pub entrances: Vec<PassEntrance>,
+}
+
+/// Where clients of one protocol show a pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PassEntrance {
+    /// The protocol.
+    pub protocol: String,
+    /// The gateway's port.
+    pub port: u16,
 }
 
 /// `GET /v1/whoami`.

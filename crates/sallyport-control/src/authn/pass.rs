@@ -15,10 +15,11 @@ use std::{
 };
 
 use sallyport_api::{
-    rest::sign_in::{CreatePass, CreatedPass},
+    rest::sign_in::{CreatePass, CreatedPass, PassEntrance},
     sensitive::Sensitive,
 };
 use sallyport_core::{
+    authz::{Decision, decide},
     event::{Event, EventName, Events},
     id::PersonId,
     inventory::{AccountName, Selector, TargetName},
@@ -27,12 +28,18 @@ use sallyport_core::{
 };
 
 use super::bearer::TokenKind;
-use crate::kernel::{
-    caller::{Bearer, Caller},
-    control::Control,
-    database::StoreError,
-    problem::{Fault, Faulty},
+use crate::{
+    access::facts::{self, Asker},
+    kernel::{
+        caller::{Bearer, Caller},
+        control::Control,
+        database::StoreError,
+        problem::{Fault, Faulty},
+    },
 };
+
+/// Protocols whose clients show passes.
+const PASS_PROTOCOLS: [&str; 2] = ["mysql", "postgres"];
 
 const TTL_S: std::ops::RangeInclusive<u64> = 30..=3_600;
 const TTL_DEFAULT_S: u64 = 600;
@@ -179,16 +186,38 @@ pub(super) async fn create(
         expires_at,
     };
     // On record before it proves anything.
-    let tx = control.db().begin(caller.actor()).await?;
+    let mut tx = control.db().begin(caller.actor()).await?;
+    let asker = Asker {
+        person_id: caller.person.id.clone(),
+        authentication: caller.authentication.clone(),
+        ip: caller.ip,
+    };
+    // Whoever may never open a session there is not told that there is such a target.
+    let protocol = facts::load(&mut tx, &asker, &pass.account, &pass.target, now)
+        .await?
+        .filter(|facts| {
+            let decision = decide(&*control.policies().current(), &facts.about_session());
+            !matches!(decision, Decision::Deny { .. })
+        })
+        .map(|facts| facts.target.protocol);
     tx.commit(Events::one(event)).await?;
     if !control.doors().passes.keep(hash, pass, now) {
         return Err(PassError::TooMany);
     }
-    let entrances = control.live().entrances("postgres");
+    let mut entrances = Vec::new();
+    for protocol in PASS_PROTOCOLS {
+        for entrance in control.live().entrances(protocol) {
+            entrances.push(PassEntrance {
+                protocol: protocol.to_owned(),
+                port: entrance.port,
+            });
+        }
+    }
     Ok(CreatedPass {
         pass: Sensitive::new(text.expose_secret().clone()),
         expires_at,
-        ports: entrances.iter().map(|entrance| entrance.port).collect(),
+        protocol,
+        entrances,
     })
 }
 

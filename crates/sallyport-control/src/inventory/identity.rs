@@ -18,7 +18,7 @@ const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 pub(super) fn reader(protocol: &str) -> Option<Read> {
     match protocol {
         "ssh" => Some(ssh_key),
-        "postgres" => Some(tls_identity),
+        "mysql" | "postgres" => Some(tls_identity),
         _ => None,
     }
 }
@@ -26,7 +26,7 @@ pub(super) fn reader(protocol: &str) -> Option<Read> {
 /// What an identity looks like, for whoever wrote something else.
 pub(super) fn form(protocol: &str) -> &'static str {
     match protocol {
-        "postgres" => {
+        "mysql" | "postgres" => {
             "each is the certificate of an authority (PEM), `key-sha256:` and the hash of the server's public \
              key in hex, or `plaintext` where the server speaks no TLS"
         }
@@ -40,7 +40,7 @@ pub(super) fn form(protocol: &str) -> &'static str {
 pub(super) fn pinned(protocol: &str, seen: &str) -> Option<String> {
     let identity = reader(protocol)?(seen)?;
     // Only an owner says that a target needs no proof, or whom to believe about it.
-    let is_its_own = protocol != "postgres" || identity.starts_with("key-sha256:");
+    let is_its_own = protocol == "ssh" || identity.starts_with("key-sha256:");
     is_its_own.then_some(identity)
 }
 
@@ -81,6 +81,8 @@ mod tests {
     fn given_a_database_then_its_identity_has_one_spelling_and_a_gateway_pins_only_keys() {
         let key = format!("key-sha256:{}", "aB".repeat(32));
         let read = reader("postgres").unwrap();
+        assert_eq!(reader("mysql").unwrap()(&key), read(&key));
+        assert_eq!(pinned("mysql", "plaintext"), None);
         assert_eq!(read(&key), Some(format!("key-sha256:{}", "ab".repeat(32))));
         assert_eq!(pinned("postgres", &key), read(&key));
         assert_eq!(read(" plaintext "), Some("plaintext".to_owned()));

@@ -62,7 +62,7 @@ pub fn parse_target(spec: &TargetSpec, id: TargetId) -> Result<Target, Inventory
     let read_identity = identity::reader(&spec.protocol).ok_or_else(|| {
         bad(
             "protocol",
-            "is not a protocol this version speaks; use `ssh` or `postgres`",
+            "is not a protocol this version speaks; use `ssh`, `postgres` or `mysql`",
         )
     })?;
     check_address(&spec.address)?;

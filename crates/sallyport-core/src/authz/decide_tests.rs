@@ -727,6 +727,7 @@ fn forwarding_other_subsystems_and_environment_are_features_and_the_rest_is_not(
             | OperationKind::Subsystem
             | OperationKind::FunctionCall
             | OperationKind::Replication
+            | OperationKind::LocalFile
             | OperationKind::Unsupported => Action::FeatureUse,
             _ => Action::OperationRun,
         };

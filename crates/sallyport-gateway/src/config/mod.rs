@@ -28,6 +28,9 @@ pub struct GatewayConfig {
     /// Where PostgreSQL clients are accepted. Nowhere when absent.
     #[serde(default)]
     pub postgres_listen: Option<SocketAddr>,
+    /// Where MySQL clients are accepted. Nowhere when absent.
+    #[serde(default)]
+    pub mysql_listen: Option<SocketAddr>,
     /// Bounds on what peers can take.
     #[serde(default)]
     pub limits: Limits,
@@ -56,6 +59,7 @@ impl GatewayConfig {
         match protocol {
             "ssh" => Some(self.ssh_listen),
             "postgres" => self.postgres_listen,
+            "mysql" => self.mysql_listen,
             _ => None,
         }
     }
@@ -69,6 +73,7 @@ impl GatewayConfig {
             ssh_listen: default_ssh_listen(),
             ssh_key_exchange: SshKeyExchange::default(),
             postgres_listen: None,
+            mysql_listen: None,
             limits: Limits::default(),
         }
     }

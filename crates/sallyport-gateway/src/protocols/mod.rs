@@ -8,7 +8,9 @@
 //!
 //! Not here: accepting connections and their limits (`listener`).
 
+pub mod mysql;
 pub mod postgres;
+mod recognition;
 pub mod ssh;
 mod wording;
 
@@ -87,6 +89,7 @@ pub trait Protocol: Send + Sync {
 /// [`SetupError`] of the first that cannot be offered.
 pub fn all(setup: &ProtocolSetup) -> Result<Vec<Arc<dyn Protocol>>, SetupError> {
     Ok(vec![
+        Arc::new(mysql::Mysql::new(setup)?),
         Arc::new(postgres::Postgres::new(setup)?),
         Arc::new(ssh::Ssh::new(setup)?),
     ])

@@ -1,4 +1,6 @@
 //! Real servers, one file per kind.
 
+mod account;
+pub mod mariadb;
 pub mod postgres;
 pub mod sshd;

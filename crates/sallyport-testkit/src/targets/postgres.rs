@@ -7,18 +7,17 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError, mpsc},
-    thread,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
+
+use super::account::{Log, as_account, give_to_account, make_identity, run, spawn_for_process};
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 const PACKAGE: &str = "postgresql-15";
@@ -58,9 +57,6 @@ impl TargetSettings {
         if self.logs_statements { "all" } else { "none" }
     }
 }
-
-/// What a server wrote to its log.
-type Log = Arc<Mutex<String>>;
 
 impl Postgres {
     /// Starts a server with an empty cluster.
@@ -112,11 +108,11 @@ impl Postgres {
         );
         let template = template()?;
         let home = TempDir::with_prefix("sallyport-pg-").context("make a directory")?;
-        give_to_account(home.path())?;
+        give_to_account(ACCOUNT, PACKAGE, home.path())?;
         let data = home.path().join("data");
         run(Command::new("cp").arg("-a").arg(&template).arg(&data))?;
 
-        let mut command = as_account(&postgres);
+        let mut command = as_account(ACCOUNT, &postgres);
         command
             .arg("-D")
             .arg(&data)
@@ -130,7 +126,7 @@ impl Postgres {
                 command.args(["-h", "", "-c", "max_connections=60"]);
             }
             Some((port, settings)) => {
-                make_identity(home.path())?;
+                make_identity(ACCOUNT, PACKAGE, home.path())?;
                 let setting =
                     |name: &str, file: &str| format!("{name}={}", home.path().join(file).display());
                 fs::write(home.path().join("hba"), HBA).context("write who may connect")?;
@@ -149,7 +145,8 @@ impl Postgres {
             }
         }
         let log = Log::default();
-        let (server, is_ready) = spawn_for_process(command, Arc::clone(&log))?;
+        let (server, is_ready) =
+            spawn_for_process(command, "ready to accept connections", Arc::clone(&log))?;
         let started = Self {
             server,
             home,
@@ -229,7 +226,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         let data = self.home.path().join("data");
-        let stopped = run(as_account(&Path::new(PROGRAMS).join("pg_ctl"))
+        let stopped = run(as_account(ACCOUNT, &Path::new(PROGRAMS).join("pg_ctl"))
             .args(["stop", "-m", "immediate", "-D"])
             .arg(data));
         if stopped.is_err() {
@@ -243,29 +240,6 @@ impl Drop for Postgres {
 const HBA: &str = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n\
                    hostssl replication all 127.0.0.1/32 scram-sha-256\n";
 
-/// Makes the key and certificate of a target, which vouches for itself.
-fn make_identity(home: &Path) -> anyhow::Result<()> {
-    let (key, certificate) = (home.join("server.key"), home.join("server.crt"));
-    run(Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate))?;
-    give_to_account(&key)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(&key, mode).context("keep a key from others")
-}
-
 /// The cluster that servers begin as, made once per machine.
 fn template() -> anyhow::Result<PathBuf> {
     let shelf = std::env::temp_dir().join("sallyport-testkit");
@@ -277,9 +251,9 @@ fn template() -> anyhow::Result<PathBuf> {
         return Ok(template);
     }
     let making = TempDir::with_prefix_in("making-", &shelf).context("make a directory")?;
-    give_to_account(making.path())?;
+    give_to_account(ACCOUNT, PACKAGE, making.path())?;
     let cluster = making.path().join("cluster");
-    run(as_account(&Path::new(PROGRAMS).join("initdb"))
+    run(as_account(ACCOUNT, &Path::new(PROGRAMS).join("initdb"))
         .arg("-D")
         .arg(&cluster)
         .args([
@@ -292,90 +266,6 @@ fn template() -> anyhow::Result<PathBuf> {
         .args(["--locale=C", "-E", "UTF8"]))?;
     fs::rename(&cluster, &template).context("put the template on its shelf")?;
     Ok(template)
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|metadata| {
-        use std::os::unix::fs::MetadataExt as _;
-        metadata.uid() == 0
-    })
-}
-
-/// A program run as the server's account, ending when the thread that starts it does.
-fn as_account(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "INT"]);
-    if is_root() {
-        command.args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups"]);
-    }
-    command.arg(program).current_dir("/");
-    command
-}
-
-fn give_to_account(path: &Path) -> anyhow::Result<()> {
-    if !is_root() {
-        return Ok(());
-    }
-    let accounts = fs::read_to_string("/etc/passwd").context("read the accounts")?;
-    let mut fields = accounts
-        .lines()
-        .find(|line| line.starts_with("postgres:"))
-        .with_context(|| format!("no account `{ACCOUNT}`: apt-get install {PACKAGE}"))?
-        .split(':')
-        .skip(2);
-    let mut id = || -> anyhow::Result<u32> {
-        let field = fields.next().context("an account has ids")?;
-        Ok(field.parse()?)
-    };
-    chown(path, Some(id()?), Some(id()?)).context("give a directory to the account")
-}
-
-/// Starts the server from a thread that lives as long as the process: the signal for the end comes when
-/// the starting thread ends, and test threads end early. Says once whether the server is ready.
-fn spawn_for_process(
-    mut command: Command,
-    written: Log,
-) -> anyhow::Result<(Child, mpsc::Receiver<bool>)> {
-    let (child_sender, child) = mpsc::sync_channel(1);
-    let (ready_sender, ready) = mpsc::sync_channel(1);
-    thread::spawn(move || {
-        let mut spawned = command.spawn();
-        let log = spawned.as_mut().ok().and_then(|child| child.stderr.take());
-        if child_sender.send(spawned).is_err() {
-            return;
-        }
-        for line in log
-            .into_iter()
-            .flat_map(|log| BufReader::new(log).lines())
-            .map_while(Result::ok)
-        {
-            {
-                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-                written.push_str(&line);
-                written.push('\n');
-            }
-            if line.contains("ready to accept connections") {
-                let _ = ready_sender.try_send(true);
-            }
-        }
-        let _ = ready_sender.try_send(false);
-    });
-    let child = child.recv().context("start a thread")?;
-    Ok((child.context("start PostgreSQL")?, ready))
-}
-
-fn run(command: &mut Command) -> anyhow::Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("run {command:?}"))?;
-    if !output.status.success() {
-        bail!(
-            "{command:?}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 #[cfg(test)]

@@ -1,9 +1,16 @@
 //! `sallyport db …`: databases through the gateway with the clients people have.
 
-use std::{os::unix::process::CommandExt as _, path::PathBuf, process::Command};
+use std::{
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use clap::Subcommand;
-use sallyport_api::rest::sign_in::{CreatePass, CreatedPass};
+use sallyport_api::{
+    rest::sign_in::{CreatePass, CreatedPass},
+    sensitive::Sensitive,
+};
 use sallyport_core::inventory::Selector;
 
 use crate::{
@@ -44,9 +51,14 @@ enum Verb {
         /// Database; the account's name when left out
         #[arg(long, value_name = "NAME")]
         database: Option<String>,
-        /// Client to run: psql, pg_dump, or any other that reads the environment as libpq does
-        #[arg(long, value_name = "PROGRAM", default_value = "psql")]
-        program: PathBuf,
+        /// Client to run; psql or mariadb (mysql where that is missing) by the target's protocol when left
+        /// out. For PostgreSQL any that reads the environment as libpq does, such as pg_dump; for MySQL any
+        /// that takes the options of mysql, such as mysqldump
+        #[arg(long, value_name = "PROGRAM")]
+        program: Option<PathBuf>,
+        /// What the target speaks, postgres or mysql; asked for when left out
+        #[arg(long, value_name = "PROTOCOL", value_parser = ["postgres", "mysql"])]
+        protocol: Option<String>,
         /// Port of the gateway; asked for when left out
         #[arg(long, value_name = "PORT")]
         port: Option<u16>,
@@ -83,6 +95,7 @@ impl Db {
                 on,
                 database,
                 program,
+                protocol,
                 port,
                 words,
             } => {
@@ -91,33 +104,113 @@ impl Db {
                     ttl_s: None,
                 };
                 let created: CreatedPass = client.post(&["self", "passes"], &body).await?;
-                let port = port.or_else(|| created.ports.first().copied()).ok_or_else(|| {
+                // Whoever may not know the target is told so by the gateway, in any protocol.
+                let protocol = protocol.as_ref().or(created.protocol.as_ref());
+                let protocol = protocol.map_or("postgres", String::as_str);
+                let entrance = created.entrances.iter().find(|e| e.protocol == protocol);
+                let port = port.or(entrance.map(|entrance| entrance.port)).ok_or_else(|| {
                     Failure::failed(
-                        "no gateway takes database clients",
-                        "an operator sets `gateway.postgres_listen`; `--port` names a port that is not known here",
+                        format!("no gateway takes {protocol} clients"),
+                        format!("an operator sets `gateway.{protocol}_listen`; `--port` names a port that is not known here"),
                     )
                 })?;
                 let (ca, _) = context.profile.ca()?;
-                // The pass goes by the environment, which only this user's processes can read; a command
-                // line everybody could.
-                let error = Command::new(&program)
-                    .args(words)
-                    .env("PGHOST", client.host())
-                    .env("PGPORT", port.to_string())
-                    .env("PGUSER", on.to_string())
-                    .env(
-                        "PGDATABASE",
-                        database.unwrap_or_else(|| on.account.to_string()),
-                    )
-                    .env("PGPASSWORD", created.pass.expose())
-                    .env("PGSSLMODE", "verify-full")
-                    .env("PGSSLROOTCERT", ca)
-                    .exec();
-                Err(Failure::failed(
-                    format!("run `{}`: {error}", program.display()),
-                    "install it, or name another with `--program`",
-                ))
+                let launch = Launch {
+                    host: client.host().to_owned(),
+                    port,
+                    on,
+                    database,
+                    pass: &created.pass,
+                    ca: ca.to_path_buf(),
+                };
+                let (program, mut command) = match protocol {
+                    "mysql" => launch.mysql(program)?,
+                    _ => launch.postgres(program),
+                };
+                let error = command.args(words).exec();
+                Err(cannot_run(&program, &error))
             }
         }
     }
+}
+
+fn cannot_run(program: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(
+        format!("run `{}`: {error}", program.display()),
+        "install it, or name another with `--program`",
+    )
+}
+
+/// What a client is started with. The pass goes by the environment, which only this user's processes can
+/// read; a command line everybody could.
+struct Launch<'a> {
+    host: String,
+    port: u16,
+    on: Selector,
+    database: Option<String>,
+    pass: &'a Sensitive,
+    ca: PathBuf,
+}
+
+impl Launch<'_> {
+    fn postgres(self, program: Option<PathBuf>) -> (PathBuf, Command) {
+        let program = program.unwrap_or_else(|| PathBuf::from("psql"));
+        let mut command = Command::new(&program);
+        let database = self.database.unwrap_or_else(|| self.on.account.to_string());
+        command
+            .env("PGHOST", self.host)
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", self.on.to_string())
+            .env("PGDATABASE", database)
+            .env("PGPASSWORD", self.pass.expose())
+            .env("PGSSLMODE", "verify-full")
+            .env("PGSSLROOTCERT", self.ca);
+        (program, command)
+    }
+
+    fn mysql(self, program: Option<PathBuf>) -> Result<(PathBuf, Command), Failure> {
+        let (program, is_mariadb) = match program {
+            Some(program) => {
+                let is_mariadb =
+                    is_mariadb(&program).map_err(|error| cannot_run(&program, &error))?;
+                (program, is_mariadb)
+            }
+            None => {
+                let known = ["mariadb", "mysql"].map(PathBuf::from);
+                let found = known.into_iter().find_map(|program| {
+                    let is_mariadb = is_mariadb(&program).ok()?;
+                    Some((program, is_mariadb))
+                });
+                found.ok_or_else(|| {
+                    Failure::failed(
+                        "find a client: neither `mariadb` nor `mysql` is here",
+                        "install one, or name another with `--program`",
+                    )
+                })?
+            }
+        };
+        let mut command = Command::new(&program);
+        command
+            .env("MYSQL_PWD", self.pass.expose())
+            .arg("--protocol=TCP")
+            .arg(format!("--host={}", self.host))
+            .arg(format!("--port={}", self.port))
+            .arg(format!("--user={}", self.on))
+            .arg(format!("--ssl-ca={}", self.ca.display()));
+        // Both verify the gateway's name; neither knows the other's word for it.
+        command.arg(match is_mariadb {
+            true => "--ssl-verify-server-cert",
+            false => "--ssl-mode=VERIFY_IDENTITY",
+        });
+        if let Some(database) = self.database {
+            command.arg(format!("--database={database}"));
+        }
+        Ok((program, command))
+    }
+}
+
+/// Whether a client is MariaDB's, whose options differ.
+fn is_mariadb(program: &Path) -> std::io::Result<bool> {
+    let output = Command::new(program).arg("--version").output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).contains("MariaDB"))
 }

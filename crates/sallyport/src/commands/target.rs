@@ -54,7 +54,7 @@ struct Create {
     /// Where it is reached
     #[arg(long, value_name = "HOST:PORT")]
     address: String,
-    /// Protocol: ssh or postgres
+    /// Protocol: ssh, postgres or mysql
     #[arg(long, default_value = "ssh")]
     protocol: String,
     /// How much harm can be done there: low, medium, high, critical
@@ -84,7 +84,7 @@ struct More {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
     labels: Vec<(String, String)>,
     /// Identity to accept; repeat for more. SSH: a host key, one line as OpenSSH writes it, or the file that
-    /// holds some. PostgreSQL: the file of an authority's certificate (PEM), `key-sha256:HEX` of the server's
+    /// holds some. PostgreSQL and MySQL: the file of an authority's certificate (PEM), `key-sha256:HEX` of the server's
     /// public key, or `plaintext` for a server without TLS
     #[arg(long = "host-key", value_name = "KEY|FILE")]
     host_keys: Vec<String>,

@@ -82,7 +82,7 @@ const fn remedy(error: &GatewayError) -> &'static str {
             "stop the other gateway, or set `gateway.data_directory` to another directory"
         }
         GatewayError::Listen { .. } => {
-            "choose free addresses for `gateway.ssh_listen` and `gateway.postgres_listen`, or stop what holds them"
+            "choose free addresses for `ssh_listen`, `postgres_listen` and `mysql_listen` under `[gateway]`, or stop what holds them"
         }
         GatewayError::Spool(_) => {
             "keep the spool: it holds records; `docs/operations.md` says how to repair it"

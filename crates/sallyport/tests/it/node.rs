@@ -61,6 +61,7 @@ pub struct Node {
     pub folder: TempDir,
     pub ssh_port: u16,
     pub postgres_port: u16,
+    pub mysql_port: u16,
     api_port: u16,
     health_port: u16,
     gateway_health_port: u16,
@@ -100,6 +101,7 @@ impl Node {
             api_port,
             ssh_port,
             postgres_port,
+            mysql_port,
             health_port,
             gateway_health_port,
         ] = free_ports();
@@ -107,6 +109,7 @@ impl Node {
             folder: TempDir::with_prefix("sallyport-it-").unwrap(),
             ssh_port,
             postgres_port,
+            mysql_port,
             api_port,
             health_port,
             gateway_health_port,
@@ -167,7 +170,7 @@ impl Node {
             "gateway_health = \"127.0.0.1:{}\"\n[control.listen]\napi = \"127.0.0.1:{}\"\nhealth = \
              \"127.0.0.1:{}\"\n[control.store]\ndata_directory = \"{}\"\n{}\n[control.sign_in]\n{}\n\
              [control.vault]\n{key_file}[gateway]\nssh_listen = \"127.0.0.1:{}\"\n\
-             postgres_listen = \"127.0.0.1:{}\"\n{}\n",
+             postgres_listen = \"127.0.0.1:{}\"\nmysql_listen = \"127.0.0.1:{}\"\n{}\n",
             self.gateway_health_port,
             self.api_port,
             self.health_port,
@@ -176,6 +179,7 @@ impl Node {
             self.setup.sign_in,
             self.ssh_port,
             self.postgres_port,
+            self.mysql_port,
             self.setup.gateway,
         )
     }

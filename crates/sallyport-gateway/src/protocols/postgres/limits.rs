@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-/// Bytes read at once in each direction.
-pub(super) const READ_BYTES: usize = 64 * 1024;
 /// Longest message that carries SQL, or calls a function.
 pub(super) const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest beginning of a message with bound values: its names stand in there, and what the evidence keeps.

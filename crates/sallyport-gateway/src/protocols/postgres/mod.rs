@@ -60,10 +60,13 @@ impl Postgres {
     /// # Errors
     /// [`SetupError`] when TLS cannot be spoken.
     pub fn new(setup: &ProtocolSetup) -> Result<Self, SetupError> {
-        let tls = setup.tls.server_config(ALPN).map_err(|source| SetupError {
-            kind: KIND,
-            source: Box::new(source),
-        })?;
+        let tls = setup
+            .tls
+            .server_config(Some(ALPN))
+            .map_err(|source| SetupError {
+                kind: KIND,
+                source: Box::new(source),
+            })?;
         Ok(Self {
             tls,
             cancels: Arc::default(),

@@ -21,19 +21,20 @@ use std::sync::{
 
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     sync::{Notify, mpsc},
 };
 
 pub(super) use self::pipeline::Unasked;
 use self::{down::Down, pipeline::Pipeline, up::Up};
-use super::{codec::CodecError, limits::READ_BYTES};
-use crate::session::{ChannelRecord, Session, SessionOver, Words};
+use super::codec::CodecError;
+use crate::{
+    session::{ChannelRecord, Session, SessionOver, Words},
+    stream::{READ_BYTES_MIN, fill},
+};
 
 /// Lines that wait to be said.
 const LINES_MAX: usize = 16;
-/// Least that is read at once.
-const READ_BYTES_MIN: usize = 4 * 1024;
 
 /// Why moving messages ended.
 #[derive(Debug, thiserror::Error)]
@@ -172,21 +173,3 @@ impl Relay {
 
 /// Nothing: a direction ends by an error alone.
 enum Never {}
-
-/// Reads more into a buffer: much at once while much comes, and holding little while nothing does.
-async fn fill<R: AsyncRead + Unpin>(
-    stream: &mut R,
-    buffer: &mut BytesMut,
-    want: &mut usize,
-) -> std::io::Result<usize> {
-    if buffer.is_empty() && buffer.capacity() > *want {
-        *buffer = BytesMut::new();
-    }
-    buffer.reserve(*want);
-    let count = stream.read_buf(buffer).await?;
-    *want = match count.saturating_mul(2) >= *want {
-        true => want.saturating_mul(2).min(READ_BYTES),
-        false => (*want / 2).max(READ_BYTES_MIN),
-    };
-    Ok(count)
-}

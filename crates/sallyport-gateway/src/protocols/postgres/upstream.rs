@@ -16,21 +16,22 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 use zeroize::Zeroizing;
 
 use sallyport_wire::{
     scram::{self, Binding, Exchange, ScramError},
-    trust::{self, TlsTrust, Trust, TrustError},
+    trust::{self, TlsTrust, Trust},
 };
 
 use super::{
+    super::recognition::{self, RecognitionError},
+    ALPN,
     codec::{self, Body, CancelKey, CodecError},
     limits::{CANCEL_TIME, LOGIN_BYTES_MAX, LOGIN_MESSAGES_MAX, TARGET_ANSWER_TIME},
 };
 use crate::{
-    control::ControlError,
     dial::{DialError, WayToStop},
     session::Session,
     stream::TargetStream,
@@ -60,18 +61,9 @@ pub(super) enum UpstreamError {
     /// It speaks no TLS, and nobody said that it need not.
     #[error("speak TLS with a target that refuses it")]
     TlsRefused,
-    /// TLS failed.
-    #[error("speak TLS with the target")]
-    Tls(#[source] rustls::Error),
-    /// Its certificate or key is none of the accepted ones. Already reported.
-    #[error("recognise the target: its certificate is not an accepted one")]
-    IdentityChanged,
-    /// It is not known by what the target is recognised.
-    #[error("know the target")]
-    Trust(#[from] TrustError),
-    /// The key could not be pinned.
-    #[error("pin the target's key")]
-    Pin(#[source] ControlError),
+    /// It is not recognised.
+    #[error(transparent)]
+    Recognition(#[from] RecognitionError),
     /// Its message is none.
     #[error("read the target's message")]
     Message(#[from] CodecError),
@@ -111,9 +103,7 @@ impl UpstreamError {
     /// What the person is told.
     pub(super) const fn reason(&self) -> Reason {
         match self {
-            Self::IdentityChanged => Reason::HostKeyChanged,
-            Self::Trust(_) => Reason::HostKeyUnknown,
-            Self::Pin(error) => error.reason(),
+            Self::Recognition(error) => error.reason(),
             _ => Reason::TargetUnreachable,
         }
     }
@@ -121,7 +111,7 @@ impl UpstreamError {
     /// Why the session is over because of it.
     pub(super) const fn end_reason(&self) -> EndReason {
         match self {
-            Self::IdentityChanged => EndReason::HostKeyChanged,
+            Self::Recognition(error) => error.end_reason(),
             _ => EndReason::TargetUnreachable,
         }
     }
@@ -148,12 +138,7 @@ pub(super) async fn connect(
     session: &Arc<Session>,
     parameters: &[(String, String)],
 ) -> Result<Upstream, UpstreamError> {
-    let trust = Trust::read(
-        session.host_keys(),
-        session.pins_first_host_key(),
-        session.address(),
-        &[b"postgresql"],
-    )?;
+    let trust = recognition::trust_of(session, &[ALPN])?;
     let stream = session.dial().await.map_err(UpstreamError::Dial)?;
     let (stream, trust) = timeout(TARGET_ANSWER_TIME, recognise(session, stream, trust))
         .await
@@ -192,51 +177,34 @@ async fn recognise(
     stream: TargetStream,
     trust: Trust,
 ) -> Result<(TargetIo, Trust), UpstreamError> {
-    let tls = match trust {
-        Trust::Plaintext => return Ok((Either::Left(stream), Trust::Plaintext)),
-        Trust::Tls(tls) => tls,
-    };
-    let stream = match handshake(stream, &tls).await {
-        Err(UpstreamError::Tls(rustls::Error::InvalidCertificate(why))) => {
-            tracing::warn!(session_id = %session.id(), %why, "a target is not recognised");
-            if let Some(seen) = tls.refused()
-                && let Err(error) = session.report_host_key(seen).await
-            {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(session_id = %session.id(), error, "an unknown key could not be reported");
-            }
-            return Err(UpstreamError::IdentityChanged);
+    match trust {
+        Trust::Plaintext => Ok((Either::Left(stream), Trust::Plaintext)),
+        Trust::Tls(tls) => {
+            let stream = ask_for_tls(stream).await?;
+            let (stream, settled) = recognition::introduce(session, stream, &tls).await?;
+            Ok((Either::Right(stream), Trust::Tls(settled)))
         }
-        shaken => shaken?,
-    };
-    if let Some(seen) = tls.seen() {
-        session
-            .pin_host_key(seen)
-            .await
-            .map_err(UpstreamError::Pin)?;
     }
-    let settled = tls.settled()?;
-    Ok((Either::Right(stream), Trust::Tls(settled)))
 }
 
-async fn handshake<S>(mut stream: S, tls: &TlsTrust) -> Result<TlsStream<S>, UpstreamError>
+async fn handshake<S>(stream: S, tls: &TlsTrust) -> Result<TlsStream<S>, UpstreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Ok(recognition::shake(ask_for_tls(stream).await?, tls).await?)
+}
+
+/// Has the target begin TLS.
+async fn ask_for_tls<S>(mut stream: S) -> Result<S, UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     stream.write_all(&codec::ssl_request()).await?;
     // One byte and no more: what else came in clear would be taken for TLS, and fail as such.
     match stream.read_u8().await? {
-        b'S' => {}
-        _ => return Err(UpstreamError::TlsRefused),
+        b'S' => Ok(stream),
+        _ => Err(UpstreamError::TlsRefused),
     }
-    let connector = TlsConnector::from(tls.config());
-    connector
-        .connect(tls.name(), stream)
-        .await
-        .map_err(|error| match error.downcast::<rustls::Error>() {
-            Ok(error) => UpstreamError::Tls(error),
-            Err(error) => UpstreamError::Io(error),
-        })
 }
 
 /// Whole messages from a target, while logging in.

@@ -1,6 +1,6 @@
 //! Databases: stock `psql` and its kin through the gateway to a real PostgreSQL.
 
-mod database;
+pub mod database;
 
 mod drivers;
 mod engine;

@@ -15,8 +15,7 @@ use super::{
         super::wording as words,
         codec::{self, Body, CodecError, Header},
         limits::{
-            BIND_HEAD_BYTES_MAX, FLUSH_EVERY, READ_BYTES, SMALL_BYTES_MAX, STATEMENT_BYTES_MAX,
-            UNANSWERED_MAX,
+            BIND_HEAD_BYTES_MAX, FLUSH_EVERY, SMALL_BYTES_MAX, STATEMENT_BYTES_MAX, UNANSWERED_MAX,
         },
         operations::{self, Parameters, Text},
         wording,
@@ -27,6 +26,7 @@ use super::{
 use crate::{
     enforce::OperationDecision,
     session::{HeldOperation, HeldStep, OperationStart, RunningOperation, SessionOver},
+    stream::READ_BYTES,
 };
 
 /// SQL that no server parses, sent in place of what was refused.

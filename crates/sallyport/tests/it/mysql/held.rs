@@ -1,0 +1,83 @@
+//! Statements held for approval.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::database::{APP, Shop};
+use crate::waiting::eventually;
+
+/// Tables are dropped, and rows removed, with a second person's word only.
+const POLICIES: &str = r#"
+@id("destruction-waits")
+@command_approval("1: DROP * | DELETE *")
+permit (principal, action, resource);
+"#;
+
+fn shop() -> Shop {
+    let shop = Shop::new();
+    let carol = &shop.world.carol;
+    let folder = carol.folder.join("policies");
+    let path = folder.display().to_string();
+    carol.say(&["policy", "init", &path]);
+    fs::write(folder.join("require/statements.cedar"), POLICIES).unwrap();
+    // They expect nothing to demand it.
+    fs::remove_dir_all(folder.join("tests")).unwrap();
+    carol.say(&["policy", "apply", &path]);
+    shop.world.grant(APP, "1h");
+    shop
+}
+
+fn waiting(shop: &Shop) -> Value {
+    eventually("a statement waits", || {
+        let waiting = ["operation", "list", "--state", "waiting"];
+        shop.world.bob.list(&waiting).into_iter().next()
+    })
+}
+
+fn vote(shop: &Shop, verb: &str) -> Value {
+    let held = waiting(shop);
+    let id = held["id"].as_str().unwrap();
+    let hash = held["content_hash"].as_str().unwrap();
+    let words = [
+        "operation",
+        verb,
+        id,
+        "--content-hash",
+        hash,
+        "--comment",
+        "as agreed",
+    ];
+    shop.world.bob.json(&words);
+    held
+}
+
+/// PO-2, PO-3, GW-3: a statement waits for another person on the connection it came on, and runs there or is
+/// refused there; a person who gives up by Ctrl-C is not asked again.
+#[test]
+fn given_a_statement_that_waits_when_somebody_votes_then_it_runs_or_fails_on_the_same_connection() {
+    let shop = shop();
+    let pass = shop.pass(APP);
+    let mut client = shop.start(&pass);
+    client.type_line("DELETE FROM item WHERE id = 3;");
+    let held = vote(&shop, "approve");
+    assert_eq!(held["command"], "DELETE FROM item WHERE id = 3");
+    client.type_line("SELECT CONCAT('left ', count(*)) FROM item;");
+    client.until("left 2");
+
+    client.type_line("DROP TABLE item;");
+    vote(&shop, "deny");
+    let told = client.until("ERROR 1227 (42000)");
+    assert!(told.contains("as agreed"), "{told}");
+
+    client.type_line("DROP TABLE item;");
+    waiting(&shop);
+    crate::node::send("-INT", client.pid());
+    client.until("command-withdrawn");
+    client.end();
+    assert_eq!(shop.query(&pass, "SELECT count(*) FROM item"), "2");
+    assert!(
+        !shop.server.statements().contains("DROP TABLE item"),
+        "the target has seen it"
+    );
+}

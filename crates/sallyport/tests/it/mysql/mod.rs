@@ -1,0 +1,9 @@
+//! Databases: stock `mariadb` and its kin through the gateway to a real MariaDB.
+
+pub mod database;
+
+mod drivers;
+mod held;
+mod hostile;
+mod refusal;
+mod story;
