@@ -118,6 +118,19 @@ impl Shop {
         finished(command.spawn().unwrap())
     }
 
+    /// `mariadb` that reads this from its input to the end, past errors.
+    pub fn script(&self, pass: &str, words: &[&str], sql: &str) -> Output {
+        let file = self.file("script.sql");
+        std::fs::write(&file, sql).unwrap();
+        let mut command = self.command("mariadb", APP, pass);
+        command
+            .args(["--batch", "--skip-column-names", "--force"])
+            .arg("--database=shop")
+            .args(words)
+            .stdin(std::fs::File::open(file).unwrap());
+        finished(command.spawn().unwrap())
+    }
+
     /// What a query gives that must succeed.
     pub fn query(&self, pass: &str, sql: &str) -> String {
         let output = self.mariadb(pass, &["-e", sql]);

@@ -140,7 +140,7 @@ fn given_a_forbidden_statement_then_it_fails_and_the_target_never_sees_it() {
     let pass = shop.pass(APP);
     let script = "BEGIN;\nINSERT INTO item VALUES (4, 'bed');\nDROP TABLE item;\nCOMMIT;\n\
                   SELECT CONCAT('rows ', count(*)) FROM item;";
-    let output = shop.mariadb(&pass, &["--force", "-e", script]);
+    let output = shop.script(&pass, &[], script);
     let told = complaint(&output);
     assert!(
         told.contains("ERROR 1227 (42000) at line 3: sallyport: a policy forbids this (forbidden)"),
@@ -198,8 +198,10 @@ fn given_a_set_of_characters_that_hides_backslashes_then_it_is_refused_from_the_
         complaint(&output).contains("ERROR 1115 (42000): sallyport:"),
         "{output:?}"
     );
-    let output = shop.mariadb(&pass, &["--force", "-e", "SET NAMES gbk;\nSELECT 'later'"]);
-    assert!(!output.status.success(), "{output:?}");
+    let words = ["--skip-reconnect"];
+    shop.script(&pass, &words, "SET NAMES gbk;\nSELECT 'later';\n");
+    let session = shop.world.ended_session(&shop.newest());
+    assert_eq!(session["end_reason"], "target-closed", "{session}");
     assert!(
         !shop.server.statements().contains("'later'"),
         "a statement was passed on in it"
@@ -226,8 +228,7 @@ fn given_a_statement_that_loads_a_file_then_policy_says_whether_the_target_gets_
         "LOAD DATA LOCAL INFILE '{}' INTO TABLE item;\nSELECT CONCAT('rows ', count(*)) FROM item;",
         file.display()
     );
-    let words = ["--local-infile=1", "--force", "-e", &load];
-    let output = shop.mariadb(&pass, &words);
+    let output = shop.script(&pass, &["--local-infile=1"], &load);
     assert!(complaint(&output).contains("(not-permitted)"), "{output:?}");
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("rows 3"),
@@ -240,7 +241,7 @@ fn given_a_statement_that_loads_a_file_then_policy_says_whether_the_target_gets_
         shop.world.alice.folder.display()
     );
     shop.world.add_policies("local", &permit);
-    let output = shop.mariadb(&pass, &words);
+    let output = shop.script(&pass, &["--local-infile=1"], &load);
     assert!(
         String::from_utf8_lossy(&output.stdout).contains("rows 4993"),
         "{output:?}"

@@ -266,12 +266,7 @@ fn given_statements_in_every_form_then_the_evidence_has_each_that_the_server_log
              SELECT nonsense_{n};\n"
         ));
     }
-    let file = shop.file("forms.sql");
-    std::fs::write(&file, &script).unwrap();
-    shop.mariadb(
-        &pass,
-        &["--force", "-e", &format!("source {}", file.display())],
-    );
+    shop.script(&pass, &[], &script);
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/mysql/forms.py");
     let mut program = super::drivers::program(&shop, &python, &path, &pass);
     program.arg(rounds.to_string());
