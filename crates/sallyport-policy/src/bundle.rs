@@ -20,7 +20,7 @@ use sallyport_core::policy::{BundleHash, Demand};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{check::TestCase, fault::Fault, loader, selection::PolicyIndex};
+use crate::{check::TestCase, fault::Fault, loader, memory::Memory, selection::PolicyIndex};
 
 /// Most policies in one bundle, both sets together.
 pub const POLICIES_MAX: usize = 5_000;
@@ -49,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) places: HashMap<PolicyId, (String, usize)>,
     /// Tests by file.
     pub(crate) tests: BTreeMap<String, Vec<TestCase>>,
+    pub(crate) memory: Memory,
 }
 
 /// Why a bundle was not loaded.
@@ -127,6 +128,7 @@ impl Bundle {
                 demands: checked.demands,
                 places: checked.places,
                 tests: checked.tests,
+                memory: Memory::default(),
             }),
         })
     }

@@ -26,6 +26,7 @@ use sallyport_core::{
 
 use crate::{
     bundle::Bundle,
+    memory,
     schema::{NO_VERB, SENSITIVITIES, STRENGTHS, rank, schema},
     selection::{PolicyIndex, Scope},
 };
@@ -36,7 +37,15 @@ const NAMES_MAX: usize = 4_096;
 
 impl PolicyEngine for Bundle {
     fn evaluate(&self, question: &Question) -> Result<Evaluation, PolicyError> {
-        self.evaluate_with(question, PolicyIndex::select)
+        let Some(key) = memory::key(question) else {
+            return self.evaluate_with(question, PolicyIndex::select);
+        };
+        if let Some(answer) = self.inner.memory.recall(question, &key) {
+            return Ok(answer);
+        }
+        let answer = self.evaluate_with(question, PolicyIndex::select)?;
+        self.inner.memory.keep(question, key, &answer);
+        Ok(answer)
     }
 }
 

@@ -6,6 +6,8 @@
     reason = "tests stop at the first surprise"
 )]
 
+use std::{sync::OnceLock, time::Duration};
+
 use proptest::prelude::*;
 use sallyport_core::{
     authz::{Action, Decision as Answer, Reason, decide},
@@ -571,6 +573,46 @@ proptest! {
                 }
                 (selected, whole) => prop_assert!(false, "{selected:?} is not {whole:?}"),
             }
+        }
+    }
+}
+
+proptest! {
+    /// PO-1, PO-2: an answer that is remembered is the one that would be given, however two questions about an
+    /// operation differ: in the second, the age of the sign-in, the text, the person, the place.
+    #[test]
+    fn a_remembered_answer_is_the_one_that_would_be_given(
+        asked in proptest::collection::vec((0_u64..2, 0_u64..1_000, 0_u64..3, 0_usize..3, 0_u8..2, 0_u8..2), 1..12)
+    ) {
+        let base = question(Action::OperationRun);
+        let policies = r#"
+            @id("a") permit (principal, action == Action::"operation.run", resource) when { context.time.unix_s == SECOND };
+            @id("b") permit (principal, action == Action::"operation.run", resource) when { context.mfa.age_s > 1 };
+            @id("c") permit (principal, action == Action::"operation.run", resource) when { context.operation.detail == "SELECT 1" };
+            @id("d") permit (principal, action == Action::"operation.run", resource) when { context.network.ip == ip("192.0.2.9") };
+            @id("e") forbid (principal == Person::"bob", action, resource);
+        "#;
+        static BUNDLE: OnceLock<Bundle> = OnceLock::new();
+        let second = (base.now.unix_s() + 1).to_string();
+        let bundle = BUNDLE.get_or_init(|| bundle(&policies.replace("SECOND", &second), ""));
+        for (later_s, later_ms, age_s, text, who, place) in asked {
+            let mut one = base.clone();
+            one.now = base.now.plus(Duration::from_millis(later_s * 1_000 + later_ms));
+            one.authentication.at = base.now.minus(Duration::from_millis(age_s * 1_000 + 500));
+            one.operation = Some(Operation {
+                kind: OperationKind::Exec,
+                detail: ["SELECT 1", "SELECT 2", ""][text].to_owned(),
+                facts: None,
+            });
+            if who == 1 {
+                one.principal.name = "bob".parse().unwrap();
+            }
+            if place == 1 {
+                one.network.ip = "192.0.2.9".parse().unwrap();
+            }
+            let remembered = bundle.evaluate(&one).unwrap();
+            let anew = bundle.evaluate_with(&one, PolicyIndex::select).unwrap();
+            prop_assert_eq!(remembered, anew);
         }
     }
 }

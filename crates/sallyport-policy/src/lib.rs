@@ -23,6 +23,7 @@ mod fault;
 #[cfg(test)]
 mod fixture;
 mod loader;
+mod memory;
 mod redaction;
 mod requirements;
 mod schema;

@@ -112,8 +112,9 @@ fn busy(world: &World, options: &Options, figures: &mut Figures) {
         match latencies(world, path, &words) {
             Ok((_, most)) => {
                 figures.add(&p99, Some(path), most);
-                let base = *direct.get_or_insert(most);
-                if path != Path::Direct {
+                if path == Path::Direct {
+                    direct = Some(most);
+                } else if let Some(base) = direct {
                     let row = Row::new(
                         "crowd.added-p99",
                         format!("{connections} connections, 2,000 per s: added at p99"),

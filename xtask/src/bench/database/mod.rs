@@ -107,8 +107,9 @@ fn one_client(world: &World, mode: &str, options: &Options, figures: &mut Figure
         );
         figures.add(&p50, Some(path), half);
         figures.add(&p99, Some(path), most);
-        let (base_half, base_most) = *direct.get_or_insert((half, most));
-        if path != Path::Direct {
+        if path == Path::Direct {
+            direct = Some((half, most));
+        } else if let Some((base_half, base_most)) = direct {
             for (place, added) in [("p50", half - base_half), ("p99", most - base_most)] {
                 let row = Row::new(
                     format!("one.{mode}.added-{place}"),
