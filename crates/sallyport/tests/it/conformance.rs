@@ -212,7 +212,7 @@ impl Spoken for Mysql {
 macro_rules! protocols {
     ($($test:ident: $spoken:ty;)*) => {
         $(
-            /// GW-12, RE-3, RE-14, AU-6, R5, R6, R23, K2
+            /// R5, R6, R23, K2
             #[test]
             fn $test() {
                 conforms(&<$spoken>::begin());
