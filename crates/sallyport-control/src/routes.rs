@@ -14,7 +14,6 @@ pub fn all() -> Routes {
         .merge(audit::api::routes())
         .merge(authn::routes())
         .merge(broker::api::routes())
-        .merge(broker::lease_api::routes())
         .merge(directory::routes())
         .merge(inventory::api::routes())
         .merge(lock::api::routes())

@@ -1,5 +1,7 @@
 //! Routes of sessions and their operations.
 
+mod lease;
+
 use axum::{
     Json,
     body::Body,
@@ -75,6 +77,7 @@ pub fn routes() -> Routes {
             Access::Action(AdminAction::SessionPause),
             routes!(resume_session),
         )
+        .merge(lease::routes())
 }
 
 impl Faulty for JoinError {

@@ -18,7 +18,7 @@ use sallyport_vault::{
 };
 use serde_json::Value;
 
-use super::{lease_store, store};
+use super::store::{self, lease as lease_store};
 use crate::{
     kernel::{control::Control, database::StoreError, task, transaction::Transaction},
     secret,

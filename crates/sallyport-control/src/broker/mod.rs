@@ -13,8 +13,6 @@ mod host_key;
 mod in_band;
 mod join;
 pub mod lease;
-pub mod lease_api;
-mod lease_store;
 pub mod live;
 pub mod open;
 pub mod orphan;

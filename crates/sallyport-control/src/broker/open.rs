@@ -19,9 +19,9 @@ use sallyport_core::{
 use sallyport_vault::lease;
 
 use super::{
-    lease_store,
     rpc::{fault, store_fault},
-    seal, store,
+    seal,
+    store::{self, lease as lease_store},
 };
 use crate::{
     access::{

@@ -18,7 +18,7 @@ use sallyport_vault::{
     engines::{self, Engine, EngineError, RevokeContext},
 };
 
-use super::lease_store;
+use super::store::lease as lease_store;
 use crate::{
     inventory,
     kernel::{control::Control, database::StoreError},

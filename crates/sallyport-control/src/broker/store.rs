@@ -1,5 +1,7 @@
 //! Tables `session`, `operation`, `recording`, `lease`.
 
+pub(super) mod lease;
+
 use sallyport_core::{
     id::{GatewayId, GrantId, LeaseId, PersonId, RecordingId, SessionId},
     lease::{Lease, LeaseState},

@@ -1,3 +1,5 @@
+//! Quoting and reading SQL as text: what is one token stays one, and what could be read in two ways is refused.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// [`StoreError`]; so for all here.
-pub(super) async fn addresses_due(
+pub(in crate::broker) async fn addresses_due(
     sql: &mut dyn Sql,
     now: Timestamp,
 ) -> Result<Vec<String>, StoreError> {
@@ -37,7 +37,7 @@ pub(super) async fn addresses_due(
 }
 
 /// Leases at an address whose revocation is due, longest due first.
-pub(super) async fn due_at(
+pub(in crate::broker) async fn due_at(
     sql: &mut dyn Sql,
     address: &str,
     now: Timestamp,
@@ -56,7 +56,7 @@ pub(super) async fn due_at(
 }
 
 /// Leases older than `cursor` (an id), newest first; with `only_stuck` those somebody should look at.
-pub(super) async fn page(
+pub(in crate::broker) async fn page(
     sql: &mut dyn Sql,
     cursor: &str,
     limit: u32,
@@ -76,19 +76,19 @@ pub(super) async fn page(
 
 /// How many leases stand where, for the metrics.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
+pub(in crate::broker) struct Counts {
     /// Not revoked.
-    pub(super) open: u64,
+    pub(in crate::broker) open: u64,
     /// To be revoked now.
-    pub(super) due: u64,
+    pub(in crate::broker) due: u64,
     /// Beyond the time by which they should have been.
-    pub(super) overdue: u64,
+    pub(in crate::broker) overdue: u64,
     /// Failed so often that somebody should look.
-    pub(super) stuck: u64,
+    pub(in crate::broker) stuck: u64,
 }
 
 /// Counts leases; those are overdue that ended before `late`.
-pub(super) async fn counts(
+pub(in crate::broker) async fn counts(
     sql: &mut dyn Sql,
     now: Timestamp,
     late: Timestamp,
@@ -115,7 +115,7 @@ pub(super) async fn counts(
 }
 
 /// Stores where a lease's credential is made.
-pub(super) async fn put_place(
+pub(in crate::broker) async fn put_place(
     tx: &mut Transaction,
     lease_id: &LeaseId,
     place: &Place,
@@ -133,7 +133,7 @@ pub(super) async fn put_place(
 }
 
 /// Where a lease's credential is made; nothing for those made at no target.
-pub(super) async fn place_of(
+pub(in crate::broker) async fn place_of(
     sql: &mut dyn Sql,
     lease_id: &LeaseId,
 ) -> Result<Option<Place>, StoreError> {
@@ -147,7 +147,7 @@ pub(super) async fn place_of(
 }
 
 /// Forgets where a credential was made that is gone.
-pub(super) async fn forget_place(
+pub(in crate::broker) async fn forget_place(
     tx: &mut Transaction,
     lease_id: &LeaseId,
 ) -> Result<(), StoreError> {
@@ -160,7 +160,7 @@ pub(super) async fn forget_place(
 }
 
 /// Handles of leases that are not revoked.
-pub(super) async fn open_handles(sql: &mut dyn Sql) -> Result<Vec<String>, StoreError> {
+pub(in crate::broker) async fn open_handles(sql: &mut dyn Sql) -> Result<Vec<String>, StoreError> {
     let rows = sql
         .all(
             "SELECT l.body AS body FROM lease l JOIN lease_place p ON p.lease_id = l.id

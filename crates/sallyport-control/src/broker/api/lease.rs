@@ -15,7 +15,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::routes;
 
-use super::{lease, lease_store, store};
+use super::super::{
+    lease,
+    store::{self, lease as lease_store},
+};
 use crate::kernel::{
     caller::Caller,
     control::Control,
