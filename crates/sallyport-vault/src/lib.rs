@@ -4,7 +4,7 @@
 //! material at rest. Secrets engines ([`engines`]) make credentials from a permit; [`lease`] is the order
 //! in which that happens. Sealing is pure: what is to be stored is returned, and the caller stores it in
 //! the transaction that also records why. So this crate has no storage and no clock; it has a network only
-//! where an engine makes its credentials at a target ([`engines`], [`rotation`]).
+//! where an engine makes its credentials at a target ([`engines`]).
 //!
 //! INVARIANT: no error, `Debug` output or log line of this crate holds secret material, and nothing opens
 //! while the vault is sealed.

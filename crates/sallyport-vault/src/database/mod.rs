@@ -1,7 +1,7 @@
 //! Talking to the databases on which engines make users: the connection to a recognised server, and what
 //! can go wrong.
 //!
-//! Called by the engines [`postgres`](crate::engines) and `mysql`, and by rotation.
+//! Called by the engine `postgres` ([`engines`](crate::engines)).
 //!
 //! INVARIANT: nothing is sent to a server before it has proven an accepted identity, and a password only as
 //! a proof of knowing it; what a server says reaches errors shortened and without control characters, and
