@@ -1,3 +1,5 @@
+//! What statements are read as, and what is not read as harmless.
+
 use proptest::prelude::*;
 
 use super::*;

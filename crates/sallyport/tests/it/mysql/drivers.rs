@@ -124,7 +124,7 @@ fn given_sysbench_then_its_prepared_statements_run() {
         String::from_utf8(output.stdout).unwrap()
     };
     run("prepare", &[]);
-    let said = run("run", &["--threads=2", "--events=40", "--time=0"]);
+    let said = run("run", &["--threads=1", "--events=40", "--time=0"]);
     assert!(
         said.contains("ignored errors:                      0"),
         "{said}"
