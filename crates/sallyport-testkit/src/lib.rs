@@ -10,5 +10,6 @@
 #![warn(missing_docs)]
 
 pub mod effort;
+pub mod port;
 pub mod proxy;
 pub mod targets;

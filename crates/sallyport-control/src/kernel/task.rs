@@ -23,14 +23,16 @@ pub fn spawn(
 }
 
 /// Runs `task` to its end, also when nobody waits for it any more. `None` when it panicked; that is
-/// logged and counted as with [`spawn`].
+/// logged and counted as with [`spawn`]. What `task` held is gone when its result arrives.
 pub async fn run<T: Send + 'static>(
     name: &'static str,
     task: impl Future<Output = T> + Send + 'static,
 ) -> Option<T> {
     let (sender, result) = oneshot::channel();
     spawn(name, async move {
-        let _ = sender.send(task.await);
+        let done = task.await;
+        // Nobody may wait for it any more.
+        let _ = sender.send(done);
     });
     result.await.ok()
 }
@@ -49,5 +51,42 @@ pub async fn blocking<T: Send + 'static>(
             }
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test names the line")]
+    #![expect(
+        clippy::disallowed_methods,
+        reason = "a thread that loses its core is what is played"
+    )]
+
+    use std::{sync::mpsc, time::Duration};
+
+    use super::run;
+
+    /// Takes its time to go, as a thread does that loses its core.
+    struct Held(mpsc::SyncSender<()>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(100));
+            self.0.send(()).unwrap();
+        }
+    }
+
+    /// A handle to the store that outlives the answer keeps whoever opens the store next out.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn given_a_result_then_what_its_task_held_is_gone() {
+        let (sender, gone) = mpsc::sync_channel(1);
+        let held = Held(sender);
+        let done = run("test", async move {
+            tokio::task::yield_now().await;
+            let _held = &held;
+            1
+        });
+        assert_eq!(done.await, Some(1));
+        gone.try_recv().unwrap();
     }
 }

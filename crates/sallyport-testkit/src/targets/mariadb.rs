@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, PoisonError},
@@ -18,6 +18,7 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use super::account::{Log, as_account, give_to_account, make_identity, run, spawn_for_process};
+use crate::port;
 
 const SERVER: &str = "/usr/sbin/mariadbd";
 const PACKAGE: &str = "mariadb-server";
@@ -45,9 +46,7 @@ impl Mariadb {
             Path::new(SERVER).exists(),
             "`{SERVER}` is missing: apt-get install {PACKAGE}"
         );
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
-        let port = free.local_addr().context("find a free port")?.port();
-        drop(free);
+        let port = port::reserve()?;
         let template = template()?;
         let home = TempDir::with_prefix("sallyport-my-").context("make a directory")?;
         give_to_account(ACCOUNT, PACKAGE, home.path())?;

@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, PoisonError},
@@ -18,6 +18,7 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use super::account::{Log, as_account, give_to_account, make_identity, run, spawn_for_process};
+use crate::port;
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 const PACKAGE: &str = "postgresql-15";
@@ -84,9 +85,7 @@ impl Postgres {
     ///
     /// As [`Postgres::start_as_target`].
     pub fn start_as_target_with(settings: TargetSettings) -> anyhow::Result<Self> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
-        let port = free.local_addr().context("find a free port")?.port();
-        drop(free);
+        let port = port::reserve()?;
         Self::start_with("off", Some((port, settings)))
     }
 

@@ -22,6 +22,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
+use crate::port;
+
 /// A key pair as files of OpenSSH's.
 #[derive(Clone, Debug)]
 pub struct SshKeyPair {
@@ -89,7 +91,8 @@ struct Shared {
 }
 
 impl Sshd {
-    /// Starts a server on a free port of the loopback interface.
+    /// Starts a server on a port of the loopback interface that nobody else gets, also when it has
+    /// stopped.
     ///
     /// # Errors
     /// When a tool is missing, or a file or socket cannot be made.
@@ -99,7 +102,8 @@ impl Sshd {
         fs::create_dir_all("/run/sshd").context("make /run/sshd")?;
         let key = make_key_pair(&directory.path().join("host_key"), "ed25519", None)?;
         write_settings(directory.path(), setup)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind")?;
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port::reserve()?)).context("bind")?;
         let address = listener.local_addr().context("read address")?;
         let shared = Arc::new(Shared::default());
         let accepting = {

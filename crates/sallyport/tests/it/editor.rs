@@ -13,9 +13,11 @@ use std::{
     time::Duration,
 };
 
+use sallyport_testkit::port;
+
 use crate::{
     clients::venv,
-    forwarding::{free_port, through_socks},
+    forwarding::through_socks,
     node::Role,
     ssh::Live,
     waiting::eventually,
@@ -61,7 +63,7 @@ impl Editor {
     fn start(world: &World, more: &[&str]) -> Self {
         let there = world.sshd.directory().join("editor");
         fs::create_dir_all(&there).unwrap();
-        let socks = free_port();
+        let socks = port::reserve().unwrap();
         let log = world.alice.folder.join("ssh.log");
         let mut ssh = world.ssh().client("ssh");
         ssh.args(["-T", "-D", &socks.to_string()])

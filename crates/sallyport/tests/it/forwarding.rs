@@ -6,12 +6,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// A port that is free now, for a client that must be told one.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// Connects to a port of the target through `ssh -D` (RFC 1928: no authentication, an IPv4 address).
 /// What was refused is closed; OpenSSH may have said before that it worked.
 pub fn through_socks(local: u16, port: u16) -> io::Result<TcpStream> {

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, sync_channel},
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use sallyport_testkit::port;
 use tempfile::TempDir;
 
 use crate::waiting::{PATIENCE, eventually, try_within, within};
@@ -75,13 +76,6 @@ struct Running {
     announced: Receiver<String>,
 }
 
-/// Ports that are free now. Whoever else binds port 0 meanwhile gets others, because the system hands
-/// them out in turn.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
-}
-
 impl Node {
     /// A node whose vault opens itself, ready for its first owner.
     pub fn start() -> Self {
@@ -104,7 +98,7 @@ impl Node {
             mysql_port,
             health_port,
             gateway_health_port,
-        ] = free_ports();
+        ] = port::reserve_many().unwrap();
         let node = Self {
             folder: TempDir::with_prefix("sallyport-it-").unwrap(),
             ssh_port,

@@ -205,7 +205,7 @@ fn a_sealed_vault_lets_nobody_in_until_enough_shares_are_given() {
 fn an_unreachable_target_is_named_and_leaves_nothing_behind() {
     let mut world = World::new();
     world.grant(ROOT, "1h");
-    // Nobody listens on a port that was just given back.
+    // Nobody listens where the old one was: its port is reserved.
     world.sshd = Sshd::start(&SshdSetup::default()).unwrap();
     let refused = world.ssh().run(ROOT, "true");
     let complaint = said(&refused.stderr);

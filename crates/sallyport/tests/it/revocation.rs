@@ -17,10 +17,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sallyport_testkit::effort::rounds;
+use sallyport_testkit::{effort::rounds, port};
 
 use crate::{
-    forwarding::{free_port, through_socks},
+    forwarding::through_socks,
     waiting::{eventually, within},
     world::World,
 };
@@ -84,7 +84,7 @@ impl Writing {
         let near = world.alice.folder.join(format!("{number}.sock"));
         let (there_at, near_at) = (there.display(), near.display());
         let keyboard = Keyboard::default();
-        let port = free_port();
+        let port = port::reserve().unwrap();
         let mut far_port = 0;
         let words = match kind {
             Kind::Local | Kind::Dynamic => {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use sallyport_core::session::{EndReason, OperationKind, OperationOutcome};
+use sallyport_testkit::port;
 use tempfile::TempDir;
 use tokio::{
     io::{
@@ -194,7 +195,7 @@ impl Row {
                 worked
             }
             Self::Dynamic => {
-                let local = free_port().await;
+                let local = port::reserve().unwrap();
                 let Some(ssh) = scene
                     .forwarding(&["-D", &format!("127.0.0.1:{local}")])
                     .await
@@ -469,11 +470,6 @@ async fn converse_through_socks(local: u16, port: u16) -> bool {
     }
     let (from, to) = stream.into_split();
     converse(to, from).await
-}
-
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A stock agent that holds one key.
