@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 use russh::keys::{
     signature::{self, Signer},
     ssh_key::{
-        self, Algorithm, Certificate, HashAlg, PublicKey, Signature,
+        self, Certificate, HashAlg, PublicKey, Signature,
         certificate::{Builder, CertType},
-        public::{Ed25519PublicKey, KeyData},
+        public::KeyData,
     },
 };
 use sallyport_core::{entropy::Entropy, secret::SecretBytes, time::Timestamp};
 
-use crate::signing::{NotASigningKey, SigningKey};
+use crate::{authority_key::AuthorityKey, signing::NotASigningKey};
 
 /// Least bits of an RSA key.
 const RSA_BITS_MIN: u32 = 3_072;
@@ -91,15 +91,23 @@ pub(crate) struct CertificateTerms {
 
 /// The key of an SSH authority.
 #[derive(Debug)]
-pub struct SshAuthority(SigningKey);
+pub struct SshAuthority(AuthorityKey);
 
 impl SshAuthority {
-    /// The authority whose key is `seed`, from the vault.
+    /// Draws the key of a new authority that targets are to trust, ECDSA over NIST P-256: what to put
+    /// into the vault (`docs/formats/vault.md`).
+    #[must_use]
+    pub fn new_secret(entropy: &dyn Entropy) -> SecretBytes {
+        AuthorityKey::new_secret(entropy)
+    }
+
+    /// The authority whose key is `secret`, from the vault: what [`SshAuthority::new_secret`] made, or
+    /// the seed of an Ed25519 key.
     ///
     /// # Errors
     /// [`CertificateError::Authority`].
-    pub fn from_seed(seed: &SecretBytes) -> Result<Self, CertificateError> {
-        SigningKey::from_seed(seed)
+    pub fn from_secret(secret: &SecretBytes) -> Result<Self, CertificateError> {
+        AuthorityKey::from_secret(secret)
             .map(Self)
             .map_err(CertificateError::Authority)
     }
@@ -115,7 +123,7 @@ impl SshAuthority {
     }
 
     fn key_data(&self) -> KeyData {
-        KeyData::Ed25519(Ed25519PublicKey(self.0.public_key()))
+        self.0.key_data()
     }
 
     /// Signs a certificate that says exactly `terms`.
@@ -173,14 +181,17 @@ struct ReadingSigner<'a> {
 
 impl Signer<Signature> for ReadingSigner<'_> {
     fn try_sign(&self, to_be_signed: &[u8]) -> signature::Result<Signature> {
-        let unsigned = read_unsigned(to_be_signed).map_err(signature::Error::from_source)?;
+        let unsigned = read_unsigned(to_be_signed, &self.authority.0)
+            .map_err(signature::Error::from_source)?;
         self.terms
             .compare(&unsigned)
             .map_err(signature::Error::from_source)?;
         if unsigned.signature_key() != &self.authority.key_data() {
             return Err(signature::Error::new());
         }
-        Signature::new(Algorithm::Ed25519, self.authority.0.sign(to_be_signed))
+        self.authority
+            .0
+            .sign(to_be_signed)
             .map_err(signature::Error::from_source)
     }
 }
@@ -192,18 +203,11 @@ impl From<&ReadingSigner<'_>> for KeyData {
 }
 
 /// Reads the bytes a certificate's signature covers, by adding an empty signature in its place.
-fn read_unsigned(to_be_signed: &[u8]) -> ssh_key::Result<Certificate> {
-    const NAME: &[u8] = b"ssh-ed25519";
-    const SIGNATURE: [u8; 64] = [0; 64];
-    let inner = [
-        &11_u32.to_be_bytes(),
-        NAME,
-        &64_u32.to_be_bytes(),
-        &SIGNATURE,
-    ]
-    .concat();
-    let outer = [to_be_signed, &83_u32.to_be_bytes(), &inner].concat();
-    Certificate::from_bytes(&outer)
+fn read_unsigned(to_be_signed: &[u8], authority: &AuthorityKey) -> ssh_key::Result<Certificate> {
+    let signature = Vec::<u8>::try_from(authority.empty_signature()?)?;
+    let length = u32::try_from(signature.len()).map_err(|_| ssh_key::Error::FormatEncoding)?;
+    let whole = [to_be_signed, &length.to_be_bytes(), &signature].concat();
+    Certificate::from_bytes(&whole)
 }
 
 impl CertificateTerms {
@@ -308,13 +312,14 @@ mod tests {
     use std::cell::RefCell;
 
     use proptest::prelude::*;
+    use russh::keys::ssh_key::public::Ed25519PublicKey;
     use sallyport_core::secret::Secret;
 
     use super::*;
     use crate::SystemEntropy;
 
     fn authority(byte: u8) -> SshAuthority {
-        SshAuthority::from_seed(&Secret::new(vec![byte; 32])).unwrap()
+        SshAuthority::from_secret(&Secret::new(vec![byte; 32])).unwrap()
     }
 
     fn terms() -> CertificateTerms {
@@ -336,7 +341,9 @@ mod tests {
         impl Signer<Signature> for Keeping<'_> {
             fn try_sign(&self, message: &[u8]) -> signature::Result<Signature> {
                 *self.1.borrow_mut() = message.to_vec();
-                Signature::new(Algorithm::Ed25519, self.0.0.sign(message))
+                self.0
+                    .0
+                    .sign(message)
                     .map_err(signature::Error::from_source)
             }
         }
@@ -374,17 +381,25 @@ mod tests {
     /// VA-3, and security class D9: the constraint holds for the bytes that are signed.
     #[test]
     fn given_bytes_that_say_anything_else_when_asked_to_sign_then_the_authority_refuses() {
-        let ours = authority(1);
+        let of_p256 = || {
+            let secret = SshAuthority::new_secret(&SystemEntropy);
+            SshAuthority::from_secret(&secret).unwrap()
+        };
+        refuses_anything_else(&authority(1), &authority(2));
+        refuses_anything_else(&of_p256(), &of_p256());
+    }
+
+    fn refuses_anything_else(ours: &SshAuthority, another: &SshAuthority) {
         let wanted = terms();
         let sign = |bytes: &[u8]| {
             ReadingSigner {
-                authority: &ours,
+                authority: ours,
                 terms: &wanted,
             }
             .try_sign(bytes)
             .is_ok()
         };
-        assert!(sign(&to_be_signed(&ours, &wanted)));
+        assert!(sign(&to_be_signed(ours, &wanted)));
 
         let differing = [
             CertificateTerms {
@@ -428,14 +443,14 @@ mod tests {
             },
         ];
         for other in differing {
-            assert!(!sign(&to_be_signed(&ours, &other)), "{other:?}");
+            assert!(!sign(&to_be_signed(ours, &other)), "{other:?}");
         }
         assert!(
-            !sign(&to_be_signed(&authority(2), &wanted)),
+            !sign(&to_be_signed(another, &wanted)),
             "another authority's name"
         );
         assert!(!sign(b""));
-        let mut bytes = to_be_signed(&ours, &wanted);
+        let mut bytes = to_be_signed(ours, &wanted);
         bytes.push(0);
         assert!(!sign(&bytes));
     }

@@ -16,6 +16,7 @@
 
 mod aead;
 pub mod authority;
+mod authority_key;
 mod barrier;
 mod certificate;
 mod database;

@@ -266,7 +266,7 @@ pub async fn sign_permit(control: &Control, permit: &Permit) -> Result<SignedPer
 pub async fn user_authority(control: &Control) -> Result<SshAuthority, SecretError> {
     let path = SecretPath::ssh_user_authority();
     let seed = open(control, &path).await?;
-    SshAuthority::from_seed(&seed).map_err(|_| SecretError::Key {
+    SshAuthority::from_secret(&seed).map_err(|_| SecretError::Key {
         path: path.as_str().to_owned(),
     })
 }

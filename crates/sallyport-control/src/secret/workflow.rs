@@ -94,11 +94,16 @@ async fn initialise(
         (SecretPath::ssh_authority(), SSH_AUTHORITY),
         (SecretPath::ssh_user_authority(), SSH_USER_AUTHORITY),
     ] {
-        let seed = SigningKey::new_seed(entropy);
-        let public = public_half(name, &seed)?;
+        // Targets verify with OpenSSH, gateways with our own code (ADR 0027).
+        let key = if name == SSH_AUTHORITY {
+            SshAuthority::new_secret(entropy)
+        } else {
+            SigningKey::new_seed(entropy)
+        };
+        let public = public_half(name, &key)?;
         let sealed = change
             .keyring
-            .seal_secret(&path, 1, &seed, entropy)
+            .seal_secret(&path, 1, &key, entropy)
             .map_err(|error| OperateError::MakeKeys {
                 problem: error.to_string(),
             })?;
@@ -124,13 +129,13 @@ async fn initialise(
     Ok(shares)
 }
 
-fn public_half(name: &str, seed: &SecretBytes) -> Result<String, OperateError> {
+fn public_half(name: &str, key: &SecretBytes) -> Result<String, OperateError> {
     let failed = |problem: String| OperateError::MakeKeys { problem };
     if name == PERMIT_KEY {
-        let key = SigningKey::from_seed(seed).map_err(|error| failed(error.to_string()))?;
+        let key = SigningKey::from_seed(key).map_err(|error| failed(error.to_string()))?;
         return Ok(hex::encode(key.public_key()));
     }
-    let authority = SshAuthority::from_seed(seed).map_err(|error| failed(error.to_string()))?;
+    let authority = SshAuthority::from_secret(key).map_err(|error| failed(error.to_string()))?;
     authority
         .public_key()
         .map_err(|error| failed(error.to_string()))

@@ -18,7 +18,7 @@ use sallyport_core::{
     time::Timestamp,
 };
 use sallyport_vault::{
-    SealedSecret, SecretPath, SigningKey, SystemEntropy, Vault,
+    SealedSecret, SecretPath, SshAuthority, SystemEntropy, Vault,
     engines::{Engine, IssueContext, RevokeContext},
 };
 use serde_json::{Value, json};
@@ -146,7 +146,7 @@ pub(crate) fn stored_secrets(vault: &Vault, engine: &dyn Engine) -> Vec<SealedSe
                     assert_eq!(&accepted, path, "an engine reads where it stores");
                     seal(path, secret)
                 }
-                Err(_) => seal(path, SigningKey::new_seed(&SystemEntropy)),
+                Err(_) => seal(path, SshAuthority::new_secret(&SystemEntropy)),
             }
         })
         .collect()

@@ -25,7 +25,7 @@ async fn make(until: Timestamp, settings: Value) -> Result<Made, EngineError> {
     let engine = engines::by_kind("ssh_ca").unwrap();
     let secrets = stored_secrets(&vault, engine);
     let seed = vault.open_secret(&secrets[0]).unwrap();
-    let authority = SshAuthority::from_seed(&seed)
+    let authority = SshAuthority::from_secret(&seed)
         .unwrap()
         .public_key()
         .unwrap();
@@ -257,7 +257,7 @@ async fn given_a_certificate_when_read_by_ssh_keygen_then_it_says_the_same() {
     let authority = made.authority.fingerprint(HashAlg::Sha256);
     assert_eq!(
         said[2],
-        format!("Signing CA: ED25519 {authority} (using ssh-ed25519)")
+        format!("Signing CA: ECDSA {authority} (using ecdsa-sha2-nistp256)")
     );
     assert_eq!(said[3], format!("Key ID: \"sallyport:{session_id}:alice\""));
     assert_eq!(said[4], format!("Serial: {}", made.certificate.serial()));

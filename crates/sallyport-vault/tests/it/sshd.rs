@@ -53,7 +53,7 @@ impl Target {
         let vault = unsealed_vault();
         let secrets = stored_secrets(&vault, engines::by_kind("ssh_ca").unwrap());
         let seed = vault.open_secret(&secrets[0]).unwrap();
-        let authority = SshAuthority::from_seed(&seed)
+        let authority = SshAuthority::from_secret(&seed)
             .unwrap()
             .public_key()
             .unwrap();

@@ -21,7 +21,7 @@ fn key(byte: u8) -> PrivateKey {
 }
 
 fn authority(byte: u8) -> SshAuthority {
-    SshAuthority::from_seed(&Secret::new(vec![byte; 32])).unwrap()
+    SshAuthority::from_secret(&Secret::new(vec![byte; 32])).unwrap()
 }
 
 fn line(key: &PrivateKey) -> String {

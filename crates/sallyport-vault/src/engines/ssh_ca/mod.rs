@@ -120,7 +120,7 @@ impl Engine for SshCa {
                 ended: terms.expires_at,
             });
         }
-        let authority = SshAuthority::from_seed(&context.open(&SecretPath::ssh_authority())?)
+        let authority = SshAuthority::from_secret(&context.open(&SecretPath::ssh_authority())?)
             .map_err(EngineError::Certificate)?;
         let entropy = context.vault.entropy();
         let mut seed = Zeroizing::new([0; 32]);
