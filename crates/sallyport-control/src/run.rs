@@ -86,6 +86,7 @@ pub async fn run(
     task::spawn("expiry", access::jobs::run(control.clone()));
     task::spawn("held operations", operation::jobs::run(control.clone()));
     task::spawn("leases", broker::lease::run(control.clone()));
+    task::spawn("rotations", secret::rotation::run(control.clone()));
     task::spawn("orphans", broker::orphan::run(control.clone()));
     task::spawn("sessions", broker::oversee::run(control.clone()));
     task::spawn("notices", notify::jobs::run(control.clone()));

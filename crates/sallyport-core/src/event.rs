@@ -49,6 +49,11 @@ event_names! {
     VaultUnsealFailed "vault.unseal_failed" "Shares did not open the vault. `reason`.";
     VaultSealed "vault.sealed" "The vault was sealed.";
     SecretWritten "secret.written" "A secret version was stored. `path`, `version`.";
+    RotationPlanned "rotation.planned" "A password is to be rotated from time to time, or no more. `next_at`.";
+    RotationDemanded "rotation.demanded" "Somebody had a password rotated as soon as possible.";
+    RotationBegan "rotation.began" "The next password of an account was stored; its target is told now. `version`, `cause`.";
+    RotationFailed "rotation.failed" "A password could not be rotated and will be tried again. `attempts`, `cause`.";
+    SecretRotated "secret.rotated" "The target accepts the next password; the one before is retired. `version`.";
     EnrolmentIssued "enrolment.issued" "A one-time enrolment code was issued. `expires_at`, `roles`.";
     EnrolmentUsed "enrolment.used" "A one-time enrolment code was used.";
     PersonCreated "person.created" "A person was made. `name`, `admin_roles`, `groups`.";

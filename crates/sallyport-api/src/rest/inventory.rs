@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sallyport_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -66,4 +67,15 @@ pub struct AccountView {
     pub spec: AccountSpec,
     /// Whether the secret its engine needs has been stored.
     pub has_secret: bool,
+    /// When its password was last changed at its target by rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub rotated_at: Option<Timestamp>,
+    /// When that is due next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_rotation_at: Option<Timestamp>,
+    /// Why the last rotation failed, while it is not made good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_failure: Option<String>,
 }

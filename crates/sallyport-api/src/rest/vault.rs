@@ -72,6 +72,40 @@ pub struct SshAuthorityView {
     pub public_key: String,
 }
 
+/// A password that was rotated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rotated {
+    /// The account.
+    pub account: String,
+    /// The version of its stored password now.
+    pub version: u64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub rotated_at: Timestamp,
+}
+
+/// Whose stored passwords are to be rotated at once; exactly one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateMany {
+    /// Those of the accounts on this target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Those of every account that this person had a session on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// All.
+    #[serde(default)]
+    pub everything: bool,
+}
+
+/// What will be rotated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RotationDemanded {
+    /// How many passwords.
+    pub accounts: u64,
+}
+
 /// A lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LeaseView {

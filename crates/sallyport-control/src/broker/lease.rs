@@ -230,6 +230,9 @@ async fn revoke(
     let event = match result {
         Ok(()) => {
             lease_store::forget_place(&mut tx, &lease.id).await?;
+            if lease.engine == secret::STATIC {
+                secret::after_use(&mut tx, &lease.account_id, now).await?;
+            }
             Event::new(EventName::LeaseRevoked, &lease.id)
         }
         Err(error) => {

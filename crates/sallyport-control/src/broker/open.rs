@@ -300,6 +300,10 @@ async fn issue(
     place: Option<&secret::Place>,
 ) -> Result<Opened, OpenError> {
     let terms = permit.terms();
+    // What is handed out is what the target accepts, also after a rotation that was cut off.
+    secret::settle(control, &facts.account, &facts.target)
+        .await
+        .map_err(|error| OpenError::Secret(secret::SecretError::Rotation(error)))?;
     let credential = secret::issue(control, lease, permit, &facts.account, place)
         .await
         .map_err(OpenError::Secret)?;

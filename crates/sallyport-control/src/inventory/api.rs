@@ -89,6 +89,9 @@ async fn account_view(
     target: &Target,
     account: &Account,
 ) -> Result<AccountView, InventoryError> {
+    let (rotation, next_rotation_at) = secret::rotation::standing(sql, &account.id)
+        .await?
+        .unwrap_or_default();
     Ok(AccountView {
         id: account.id.to_string(),
         spec: AccountSpec {
@@ -98,6 +101,9 @@ async fn account_view(
             settings: serde_json::from_value(account.settings.clone()).unwrap_or_default(),
         },
         has_secret: secret::has_secret(sql, account).await?,
+        rotated_at: rotation.rotated_at,
+        next_rotation_at,
+        rotation_failure: rotation.last_failure,
     })
 }
 

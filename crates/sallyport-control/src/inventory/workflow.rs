@@ -351,6 +351,15 @@ pub(crate) async fn check_on_target(
             ),
         ));
     }
+    if needs.is_rotated && !needs.can_rotate_on(&target.protocol) {
+        return Err(bad(
+            "settings",
+            format!(
+                "passwords on targets of protocol `{}` are not rotated",
+                target.protocol
+            ),
+        ));
+    }
     let Some(root) = needs.root else {
         return Ok(());
     };

@@ -31,6 +31,7 @@ struct Parts {
     policies: policy::Current,
     live: broker::Live,
     revoking: broker::Revoking,
+    rotating: secret::Rotating,
     changes: Changes,
     log: audit::Log,
     stop: CancellationToken,
@@ -105,6 +106,7 @@ impl Control {
             policies: policy::Current::new(bundle),
             live: broker::Live::default(),
             revoking: broker::Revoking::default(),
+            rotating: secret::Rotating::default(),
             changes: Changes::default(),
             log,
             stop: CancellationToken::new(),
@@ -163,6 +165,12 @@ impl Control {
     #[must_use]
     pub fn revoking(&self) -> &broker::Revoking {
         &self.0.revoking
+    }
+
+    /// Whose passwords are being rotated right now.
+    #[must_use]
+    pub fn rotating(&self) -> &secret::Rotating {
+        &self.0.rotating
     }
 
     /// What changed, for those who wait.

@@ -1,5 +1,7 @@
 //! Routes of the vault: status, initialise, unseal, seal, secrets of accounts, the SSH authority.
 
+mod rotation;
+
 use axum::{Json, extract::State};
 use sallyport_api::{
     rest::{
@@ -59,6 +61,7 @@ pub fn routes() -> Routes {
             Access::Action(AdminAction::TargetList),
             routes!(ssh_authority),
         )
+        .merge(rotation::routes())
 }
 
 impl Faulty for OperateError {

@@ -53,6 +53,9 @@ pub enum SecretError {
     /// The gateway left while the credential was being made.
     #[error("the gateway left while the credential was being made")]
     GatewayGone,
+    /// A rotation that was cut off could not be finished.
+    #[error("finish the rotation of the password")]
+    Rotation(#[source] super::rotation::RotationError),
     /// The store failed.
     #[error("reach the store")]
     Store(#[from] StoreError),
@@ -175,6 +178,16 @@ pub struct EngineNeeds {
     pub protocol: Option<&'static str>,
     /// The account that makes and unmakes its credentials.
     pub root: Option<AccountName>,
+    /// Its password is to be rotated.
+    pub is_rotated: bool,
+}
+
+impl EngineNeeds {
+    /// Whether passwords on targets of this protocol can be rotated.
+    #[must_use]
+    pub fn can_rotate_on(&self, protocol: &str) -> bool {
+        engines::of_protocol(protocol).is_some()
+    }
 }
 
 /// What an engine with these settings needs on its target; nothing for settings that do not read.
@@ -183,6 +196,8 @@ pub fn engine_needs(kind: &str, settings: &serde_json::Value) -> EngineNeeds {
     engines::by_kind(kind).map_or_else(EngineNeeds::default, |engine| EngineNeeds {
         protocol: engine.protocol(),
         root: engine.root_account(settings).ok().flatten(),
+        is_rotated: kind == STATIC
+            && engines::rotation_of(settings) != engines::Rotation::default(),
     })
 }
 

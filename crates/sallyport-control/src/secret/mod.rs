@@ -10,6 +10,7 @@
 
 pub mod api;
 mod issue;
+pub mod rotation;
 mod site;
 mod store;
 pub mod workflow;
@@ -18,6 +19,7 @@ pub use issue::{
     EngineNeeds, IssuedCredential, RecordingKey, STATIC, SecretError, check_engine, engine_needs,
     has_secret, issue, recording_key, sign_permit, unwrap_recording_key, user_authority,
 };
+pub use rotation::{Rotating, after_use, settle};
 pub use site::{Place, place, place_now, site};
 pub use store::{keyring_record, public_key};
 pub(crate) use workflow::PERMIT_KEY;

@@ -1,5 +1,7 @@
 //! Tables `vault_keyring`, `secret`, `vault_public_key`.
 
+pub(super) mod rotation;
+
 use sallyport_vault::{KeyringRecord, SealedSecret, SecretPath};
 
 use crate::{
@@ -74,6 +76,13 @@ pub(super) async fn insert(tx: &mut Transaction, sealed: &SealedSecret) -> Resul
     )
     .await
     .map(drop)
+}
+
+/// Removes every version of a secret.
+pub(super) async fn remove(tx: &mut Transaction, path: &SecretPath) -> Result<(), StoreError> {
+    tx.run("DELETE FROM secret WHERE path = $1", params![path.as_str()])
+        .await
+        .map(drop)
 }
 
 /// The public half of a key in the vault, once the vault was made.

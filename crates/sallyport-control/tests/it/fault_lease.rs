@@ -14,6 +14,7 @@ use sallyport_testkit::effort;
 use serde_json::{Value, json};
 
 use crate::support::{
+    chance::Random,
     gateway::FakeGateway,
     node::{Node, Person},
 };
@@ -24,19 +25,6 @@ const ALICE_KEY: &str =
 const LATE: Duration = Duration::from_secs(5);
 
 const SEED: u64 = 14;
-
-/// SplitMix64, so that a seed gives the same story on every machine.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
 
 /// What the jobs of a running node do in one second, in the order of its start.
 async fn second(node: &Node) {

@@ -19,6 +19,7 @@ mod attack_single_use;
 mod attack_timing;
 mod audit;
 mod authz_matrix;
+mod database_user;
 mod directory;
 mod fault_clock;
 mod fault_lease;

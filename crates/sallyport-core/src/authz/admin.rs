@@ -92,6 +92,8 @@ actions! {
     SecretWrite "secret.write" [Owner];
     /// See leases.
     LeaseList "lease.list" [Owner, Security, Auditor];
+    /// Have stored passwords changed at their targets.
+    SecretRotate "secret.rotate" [Owner, Security];
     /// Have the revocation of a credential tried at once.
     LeaseRetry "lease.retry" [Owner, Security];
     /// Make the vault, once.

@@ -34,7 +34,9 @@ use crate::{
     secret_store::{SealedSecret, SecretPath},
 };
 
-pub use static_secret::{SecretKind, check_secret};
+pub use static_secret::{
+    Rotation, SecretKind, check_secret, new_password, password_of, rotation_of,
+};
 
 /// Every engine, in alphabetical order of kinds.
 #[must_use]
@@ -53,6 +55,15 @@ pub fn by_kind(kind: &str) -> Option<&'static dyn Engine> {
         .iter()
         .copied()
         .find(|engine| engine.describe().kind == kind)
+}
+
+/// The engine that acts at targets of a protocol, if there is one: it also changes passwords there.
+#[must_use]
+pub fn of_protocol(protocol: &str) -> Option<&'static dyn Engine> {
+    all()
+        .iter()
+        .copied()
+        .find(|engine| engine.protocol() == Some(protocol))
 }
 
 /// Makes and revokes one kind of credential. Holds no state.
@@ -127,6 +138,33 @@ pub trait Engine: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Changes the password of the site's root account to this one, logged in as it. Harmless when it is
+    /// this one already.
+    ///
+    /// # Errors
+    /// [`EngineError`]; whether the target has taken it is not known then.
+    async fn set_password(
+        &self,
+        _site: &Site,
+        _vault: &Vault,
+        _password: &SecretString,
+    ) -> Result<(), EngineError> {
+        Err(NO_PASSWORDS)
+    }
+
+    /// Whether the target lets the site's root account in with this password.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    async fn accepts(
+        &self,
+        _site: &Site,
+        _vault: &Vault,
+        _password: &SecretString,
+    ) -> Result<bool, EngineError> {
+        Err(NO_PASSWORDS)
+    }
+
     /// The handles of everything at a target that this installation made there, whoever remembers it.
     ///
     /// # Errors
@@ -135,6 +173,11 @@ pub trait Engine: Send + Sync + fmt::Debug {
         Ok(Vec::new())
     }
 }
+
+const NO_PASSWORDS: EngineError = EngineError::NoSite {
+    engine: "",
+    problem: "it changes no passwords",
+};
 
 /// Where an engine acts, and as whom.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use reqwest::Method;
 use sallyport_api::{
     rest::{
         inventory::{AccountSpec, AccountView, TargetView},
-        vault::{SecretWritten, WriteSecret},
+        vault::{RotateMany, Rotated, RotationDemanded, SecretWritten, WriteSecret},
     },
     sensitive::Sensitive,
 };
@@ -19,7 +19,7 @@ use crate::{
     context::Context,
     failure::Failure,
     files,
-    output::{Column, joined},
+    output::{Column, joined, minute},
     prompt,
 };
 
@@ -53,8 +53,8 @@ enum Verb {
         /// Account on a target, such as root@web-1
         #[arg(value_name = "ACCOUNT@TARGET", value_parser = account_on_target)]
         on: Selector,
-        /// Where its credential comes from: `ssh_ca` (a certificate made for each session) or `static`
-        /// (a stored password or private key)
+        /// Where its credential comes from: `ssh_ca` (a certificate made for each session), `postgres`
+        /// (a database user made for each session) or `static` (a stored password or private key)
         #[arg(long)]
         engine: String,
         /// Setting of the engine; repeat for more
@@ -78,6 +78,21 @@ enum Verb {
         /// Account on a target, such as root@web-1
         #[arg(value_name = "ACCOUNT@TARGET", value_parser = account_on_target)]
         on: Selector,
+    },
+    /// Change stored passwords at their targets
+    Rotate {
+        /// Account on a target, such as app@orders: now
+        #[arg(value_name = "ACCOUNT@TARGET", value_parser = account_on_target)]
+        on: Option<Selector>,
+        /// In an emergency: those of all accounts on this target
+        #[arg(long, value_name = "NAME", conflicts_with = "on")]
+        target: Option<String>,
+        /// In an emergency: those of every account this person had a session on
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["on", "target"])]
+        person: Option<String>,
+        /// In an emergency: all
+        #[arg(long, conflicts_with_all = ["on", "target", "person"], required_unless_present_any = ["on", "target", "person"])]
+        all: bool,
     },
     /// Store the credential of a `static` account; it can never be read back
     SetSecret(SetSecret),
@@ -151,6 +166,27 @@ impl Account {
                     &json!({ "account": selector }),
                     &format!("removed {selector}"),
                 )
+            }
+            Verb::Rotate { on: Some(on), .. } => {
+                let selector = on.to_string();
+                let rotated: Rotated = client.act(&["accounts", &selector, "rotate"]).await?;
+                let line = format!("{selector} has version {} now", rotated.version);
+                context.output.done(&rotated, &line)
+            }
+            Verb::Rotate {
+                on: None,
+                target,
+                person,
+                all,
+            } => {
+                let body = RotateMany {
+                    target,
+                    person,
+                    everything: all,
+                };
+                let demanded: RotationDemanded = client.post(&["rotations"], &body).await?;
+                let line = format!("{} passwords are rotated now", demanded.accounts);
+                context.output.done(&demanded, &line)
             }
             Verb::SetSecret(secret) => secret.run(context, &client).await,
         }
@@ -231,12 +267,24 @@ fn secret(account: &AccountView) -> String {
     if account.has_secret { "stored" } else { "none" }.to_owned()
 }
 
-fn fields(account: &AccountView) -> [(&'static str, String); 5] {
+fn fields(account: &AccountView) -> [(&'static str, String); 8] {
     [
         ("id", account.id.clone()),
         ("account", selector(account)),
         ("engine", account.spec.engine.clone()),
         ("settings", joined(&settings(account))),
         ("secret", secret(account)),
+        (
+            "rotated",
+            account.rotated_at.map(minute).unwrap_or_default(),
+        ),
+        (
+            "next rotation",
+            account.next_rotation_at.map(minute).unwrap_or_default(),
+        ),
+        (
+            "rotation failure",
+            account.rotation_failure.clone().unwrap_or_default(),
+        ),
     ]
 }

@@ -163,15 +163,19 @@ impl FakeGateway {
     }
 
     pub async fn open_as(&mut self, authentication_id: &AuthenticationId, account: &str) -> Reply {
-        self.call(Call::OpenSession(OpenSession {
-            authentication_id: authentication_id.clone(),
-            connection: CONNECTION,
-            ip: CLIENT,
-            protocol: "ssh".to_owned(),
-            account: account.parse().unwrap(),
-            target: "web-1".parse().unwrap(),
-        }))
-        .await
+        self.open_on(authentication_id, account, "web-1", "ssh")
+            .await
+    }
+
+    pub async fn open_on(
+        &mut self,
+        authentication_id: &AuthenticationId,
+        account: &str,
+        target: &str,
+        protocol: &str,
+    ) -> Reply {
+        let asked = asking(authentication_id, account, target, protocol);
+        self.call(Call::OpenSession(asked)).await
     }
 
     pub async fn submit(&mut self, authentication_id: &AuthenticationId, reason: &str) -> Reply {
@@ -199,6 +203,23 @@ impl FakeGateway {
                 &self.key,
             )
             .unwrap()
+    }
+}
+
+/// What a gateway asks to open a session.
+pub fn asking(
+    authentication_id: &AuthenticationId,
+    account: &str,
+    target: &str,
+    protocol: &str,
+) -> OpenSession {
+    OpenSession {
+        authentication_id: authentication_id.clone(),
+        connection: CONNECTION,
+        ip: CLIENT,
+        protocol: protocol.to_owned(),
+        account: account.parse().unwrap(),
+        target: target.parse().unwrap(),
     }
 }
 

@@ -38,6 +38,8 @@ use crate::{
 
 const KIND: &str = "postgres";
 const SQL: Dialect = Dialect::Postgres;
+/// The database that servers have.
+const DATABASE_DEFAULT: &str = "postgres";
 /// What a server says when a password is wrong, and when a login is not permitted.
 const LOGIN_REFUSED: [&str; 2] = ["28P01", "28000"];
 
@@ -128,6 +130,45 @@ impl Engine for Postgres {
 
     async fn remove(&self, handle: &str, context: RevokeContext<'_>) -> Result<(), EngineError> {
         revoke::revoke(handle, context).await
+    }
+
+    async fn set_password(
+        &self,
+        site: &Site,
+        vault: &Vault,
+        password: &SecretString,
+    ) -> Result<(), EngineError> {
+        let mut own = log_in(site, vault, DATABASE_DEFAULT).await?;
+        let verifier = SQL.value(&verifier(password, vault.entropy()));
+        let set = format!("ALTER ROLE CURRENT_USER PASSWORD {verifier}");
+        run(&mut own, "change a password", &set).await?;
+        own.close().await;
+        Ok(())
+    }
+
+    async fn accepts(
+        &self,
+        site: &Site,
+        vault: &Vault,
+        password: &SecretString,
+    ) -> Result<bool, EngineError> {
+        let server = Server {
+            address: &site.address,
+            identities: &site.identities,
+        };
+        let login = Login {
+            user: site.root.as_str(),
+            password,
+            database: DATABASE_DEFAULT,
+        };
+        match Connection::open(&server, login, vault.entropy()).await {
+            Ok(connection) => {
+                connection.close().await;
+                Ok(true)
+            }
+            Err(DatabaseError::LoginRefused { .. }) => Ok(false),
+            Err(error) => Err(EngineError::Database(error)),
+        }
     }
 
     async fn made(&self, context: RevokeContext<'_>) -> Result<Vec<String>, EngineError> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     super::{EngineError, settings::Settings},
-    KIND,
+    DATABASE_DEFAULT, KIND,
 };
 use crate::database::sql_text::{Dialect, NAME_BYTES_MAX, SqlTextError, Statement};
 
@@ -116,7 +116,10 @@ pub(super) fn read(settings: &Value) -> Result<PostgresSettings, EngineError> {
     let root = root
         .parse()
         .map_err(|_| settings.refuse("root", "is not the name of an account"))?;
-    let database = settings.text("database").unwrap_or("postgres").to_owned();
+    let database = settings
+        .text("database")
+        .unwrap_or(DATABASE_DEFAULT)
+        .to_owned();
     if database.is_empty() || database.len() > NAME_BYTES_MAX || database.contains('\0') {
         return Err(settings.refuse("database", "must be 1 to 63 bytes"));
     }

@@ -8,6 +8,7 @@
 //! with the lease is only our use of it.
 
 mod check;
+mod rotation;
 
 use async_trait::async_trait;
 use sallyport_core::{
@@ -19,11 +20,11 @@ use sallyport_core::{
 };
 use serde_json::Value;
 
-pub use self::check::{SecretKind, check_secret};
-use super::{
-    CredentialMaterial, Engine, EngineError, IssueContext, Issued, RevokeContext,
-    settings::Settings,
+pub use self::{
+    check::{SecretKind, check_secret},
+    rotation::{Rotation, new_password, password_of, rotation_of},
 };
+use super::{CredentialMaterial, Engine, EngineError, IssueContext, Issued, RevokeContext};
 use crate::secret_store::SecretPath;
 
 const KIND: &str = "static";
@@ -38,14 +39,14 @@ impl Engine for Static {
         Descriptor {
             kind: KIND.to_owned(),
             title: "Stored password or private key".to_owned(),
-            settings: Vec::new(),
+            settings: rotation::settings(),
             operations: Vec::new(),
             secrets_needed: vec!["credential".to_owned()],
         }
     }
 
     fn check_settings(&self, settings: &Value) -> Result<(), EngineError> {
-        Settings::read(KIND, &self.describe(), settings).map(|_| ())
+        rotation::read(settings).map(|_| ())
     }
 
     fn secret_paths(&self, account_id: &AccountId) -> Vec<SecretPath> {
