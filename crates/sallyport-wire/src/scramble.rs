@@ -36,9 +36,27 @@ pub fn caching_sha2(password: &[u8], challenge: &[u8]) -> Vec<u8> {
     xor(&once, &hash(&SHA256, &[&twice, challenge]))
 }
 
+/// What a server stores for `mysql_native_password`, in the form in which it also takes it instead of a
+/// password: `*` and SHA1(SHA1(password)) in hexadecimal.
+#[must_use]
+pub fn native_verifier(password: &[u8]) -> String {
+    let algorithm = &SHA1_FOR_LEGACY_USE_ONLY;
+    let twice = hash(algorithm, &[&hash(algorithm, &[password])]);
+    twice
+        .iter()
+        .fold("*".to_owned(), |text, byte| format!("{text}{byte:02X}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As `SELECT PASSWORD('mypass')` answers in MySQL's manual.
+    #[test]
+    fn given_a_password_then_its_verifier_is_what_a_server_would_store() {
+        let known = "*6C8989366EAF75BB670AD8EA7A7FC1176A95CEF4";
+        assert_eq!(native_verifier(b"mypass"), known);
+    }
 
     /// What a server checks: it keeps the password hashed twice, and finds it hashed once in the proof.
     #[test]

@@ -10,6 +10,7 @@
 //! Not here: which statements make or end a user (the engines), by what a server is recognised
 //! (`sallyport-wire`).
 
+pub(crate) mod mysql;
 pub(crate) mod name;
 pub(crate) mod postgres;
 pub(crate) mod sql_text;

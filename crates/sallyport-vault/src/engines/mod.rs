@@ -8,6 +8,7 @@
 //!
 //! Not here: storing leases and secrets (control), using the credential (the gateway).
 
+mod mysql;
 mod postgres;
 mod settings;
 mod ssh_ca;
@@ -42,7 +43,8 @@ pub use static_secret::{
 #[must_use]
 pub fn all() -> &'static [&'static dyn Engine] {
     &[
-        &postgres::Postgres, //
+        &mysql::Mysql, //
+        &postgres::Postgres,
         &ssh_ca::SshCa,
         &static_secret::Static,
     ]

@@ -12,6 +12,7 @@ mod engine_conformance;
 mod fixture;
 mod leaks;
 mod lease;
+mod mysql;
 mod postgres;
 mod seal_conformance;
 mod ssh_ca;

@@ -3,6 +3,7 @@
 pub mod database;
 
 mod drivers;
+mod engine;
 mod held;
 mod hostile;
 mod refusal;

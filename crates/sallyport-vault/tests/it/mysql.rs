@@ -1,0 +1,357 @@
+//! The `mysql` engine at a real MariaDB: what it makes, and what is left of it.
+
+use std::process::Command;
+
+use sallyport_core::{
+    id::LeaseId,
+    lease::{Lease, LeaseState},
+    secret::Secret,
+};
+use sallyport_testkit::targets::mariadb::Mariadb;
+use sallyport_vault::{
+    SealedSecret, Vault,
+    engines::{self, CredentialMaterial, Engine, IssueContext, Issued, RevokeContext, Site},
+    lease,
+};
+use serde_json::{Value, json};
+
+use crate::fixture::{NOW, account_id, after_s, permit, printed, unsealed_vault};
+
+/// The password of the root account: looked for wherever it must not be.
+const ROOT: &str = "canary-of-the-root-2m6q";
+
+struct Story {
+    server: Mariadb,
+    vault: Vault,
+    site: Site,
+    settings: Value,
+}
+
+impl Story {
+    fn new(settings: Value) -> Self {
+        let server = Mariadb::start().unwrap();
+        for sql in [
+            format!("CREATE USER maker@'%' IDENTIFIED BY '{ROOT}' REQUIRE SSL").as_str(),
+            "GRANT ALL PRIVILEGES ON *.* TO maker@'%' WITH GRANT OPTION",
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.item (id int)",
+            "CREATE DATABASE ends",
+            "SET GLOBAL event_scheduler = ON",
+            "CREATE ROLE readonly",
+            "GRANT SELECT ON shop.* TO readonly",
+            "GRANT readonly TO maker@'%' WITH ADMIN OPTION",
+        ] {
+            server.execute(sql).unwrap();
+        }
+        let vault = unsealed_vault();
+        let pem = std::fs::read_to_string(server.authority()).unwrap();
+        let body: String = pem
+            .lines()
+            .filter(|line| !line.starts_with("---"))
+            .collect();
+        let site = Site {
+            address: server.address().to_string(),
+            identities: vec![format!("ca {body}")],
+            root: "maker".parse().unwrap(),
+            root_secrets: vec![root_secret(&vault, ROOT)],
+        };
+        let mut all = json!({ "root": "maker", "database": "shop" });
+        for (name, value) in settings.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        Self {
+            server,
+            vault,
+            site,
+            settings: all,
+        }
+    }
+
+    fn engine() -> &'static dyn Engine {
+        engines::by_kind("mysql").unwrap()
+    }
+
+    fn intent(&self, number: u8) -> Lease {
+        let id = LeaseId::new(NOW, [number; 10]);
+        lease::intend(id, &permit(after_s(600)), "mysql", &self.vault, NOW)
+    }
+
+    async fn issue(&self, lease: &Lease) -> Result<Issued, lease::LeaseError> {
+        self.issue_until(lease, 600).await
+    }
+
+    async fn issue_until(&self, lease: &Lease, ends_s: u64) -> Result<Issued, lease::LeaseError> {
+        let context = IssueContext {
+            vault: &self.vault,
+            settings: &self.settings,
+            secrets: &[],
+            site: Some(&self.site),
+            handle: lease.handle.as_deref(),
+            now: NOW,
+        };
+        lease::issue(lease, &permit(after_s(ends_s)), context).await
+    }
+
+    fn revocation(&self) -> RevokeContext<'_> {
+        RevokeContext {
+            vault: &self.vault,
+            settings: &self.settings,
+            site: Some(&self.site),
+            now: NOW,
+        }
+    }
+
+    fn client(&self, user: &str, password: &str, sql: &str) -> Command {
+        let mut command = Command::new("mariadb");
+        command
+            .args([
+                "--no-defaults",
+                "-N",
+                "-B",
+                "--protocol=tcp",
+                "-h",
+                "127.0.0.1",
+                "--ssl",
+            ])
+            .args(["-P", &self.server.address().port().to_string()])
+            .args(["-u", user, &format!("-p{password}"), "-e", sql]);
+        command
+    }
+
+    fn query(&self, user: &str, password: &str, sql: &str) -> Result<String, String> {
+        let output = self.client(user, password, sql).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        match output.status.success() {
+            true => Ok(text(&output.stdout)),
+            false => Err(text(&output.stderr)),
+        }
+    }
+
+    /// Whether the server takes this password of the root account.
+    async fn accepts(&self, password: &str) -> bool {
+        let password = Secret::new(password.to_owned());
+        let accepted = Self::engine().accepts(&self.site, &self.vault, &password);
+        accepted.await.unwrap()
+    }
+
+    fn users(&self) -> String {
+        let count = "SELECT COUNT(*) FROM mysql.global_priv WHERE User LIKE 'sp\\_%'";
+        self.server.execute(count).unwrap().trim().to_owned()
+    }
+}
+
+/// The root account's password, as its own `static` engine stores it.
+fn root_secret(vault: &Vault, password: &str) -> SealedSecret {
+    let engine = engines::by_kind("static").unwrap();
+    let password = Secret::new(password.to_owned());
+    let (path, secret) = engine
+        .accept_secret(&account_id(), "password", &password)
+        .unwrap();
+    vault.seal_secret(&path, 1, &secret).unwrap()
+}
+
+/// VA-3, VA-4, VA-6, D4: a user is made for one session with what its roles allow; revoked, its connection
+/// ends, it cannot log in, and nothing of it is left. Twice is fine. The server sees no password.
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_lease_when_issued_and_revoked_then_a_user_comes_and_goes_with_its_connections() {
+    let story = Story::new(json!({
+        "roles": "readonly",
+        "creation": "GRANT INSERT ON {{database}}.item TO {{user}}",
+    }));
+    let mut lease = story.intent(1);
+    let issued = story.issue(&lease).await.unwrap();
+    lease::record(&mut lease, &issued, NOW).unwrap();
+    let CredentialMaterial::Password { user, password } = &issued.content else {
+        panic!("a database takes passwords")
+    };
+    let (user, password) = (user.clone().unwrap(), password.expose_secret());
+    let count = "SELECT COUNT(*) FROM shop.item";
+    assert_eq!(
+        story.query(&user, password, "INSERT INTO shop.item VALUES (1)"),
+        Ok(String::new())
+    );
+    assert_eq!(story.query(&user, password, count), Ok("1".to_owned()));
+    assert!(
+        story
+            .query(&user, password, "DELETE FROM shop.item")
+            .is_err()
+    );
+
+    let mut sleeping = story
+        .client(&user, password, "SELECT SLEEP(600)")
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let sleeps =
+        format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{user}'");
+    while story.server.execute(&sleeps).unwrap().trim() == "0" {
+        assert!(sleeping.try_wait().unwrap().is_none(), "it never slept");
+    }
+    lease.begin_revocation(NOW);
+    lease::revoke(&mut lease, story.revocation()).await.unwrap();
+    assert_eq!(lease.state, LeaseState::Revoked);
+    assert!(
+        !sleeping.wait().unwrap().success(),
+        "its connection was ended"
+    );
+    assert_eq!(story.users(), "0");
+    assert!(story.query(&user, password, "SELECT 1").is_err());
+    Story::engine()
+        .revoke(&lease, story.revocation())
+        .await
+        .unwrap();
+
+    let log = story.server.statements();
+    assert!(log.contains("CREATE USER 'sp_"), "the log shows statements");
+    assert!(
+        !log.contains(password.as_str()),
+        "the server's log has the password"
+    );
+}
+
+/// VA-3, D9: what a user was given is read back; one that could do more than the settings say is dropped
+/// before it was unlocked.
+#[tokio::test(flavor = "multi_thread")]
+async fn given_creation_that_gives_more_than_the_settings_allow_then_no_user_is_left() {
+    let mut story = Story::new(json!({}));
+    for sql in [
+        "CREATE ROLE strong",
+        "GRANT FILE ON *.* TO strong",
+        "CREATE ROLE outer_role",
+        "GRANT strong TO outer_role",
+    ] {
+        story.server.execute(sql).unwrap();
+    }
+    for role in ["strong", "outer_role"] {
+        story
+            .server
+            .execute(&format!("GRANT {role} TO maker@'%' WITH ADMIN OPTION"))
+            .unwrap();
+    }
+    for (allowed, creation, excess) in [
+        ("", "GRANT readonly TO {{user}}", "the role `readonly`"),
+        (
+            "readonly",
+            "GRANT readonly TO {{user}} WITH ADMIN OPTION",
+            "give others",
+        ),
+        ("", "GRANT PROCESS ON *.* TO {{user}}", "`PROCESS`"),
+        (
+            "",
+            "GRANT SELECT ON shop.* TO {{user}} WITH GRANT OPTION",
+            "give others",
+        ),
+        ("", "GRANT SELECT ON mysql.* TO {{user}}", "`SELECT`"),
+        ("", "GRANT SELECT ON `my%`.* TO {{user}}", "`SELECT`"),
+        ("", "GRANT PROXY ON maker@'%' TO {{user}}", "another user"),
+        ("outer_role", "GRANT outer_role TO {{user}}", "`FILE`"),
+        ("", "GRANT no_such_role TO {{user}}", "creation"),
+    ] {
+        story.settings["allowed_roles"] = json!(allowed);
+        story.settings["creation"] = json!(creation);
+        let error = printed(&story.issue(&story.intent(1)).await.unwrap_err());
+        assert!(error.contains(excess), "{creation}: {error}");
+        assert_eq!(story.users(), "0", "{creation}");
+    }
+    story.settings["powers"] = json!("process");
+    story.settings["creation"] = json!("GRANT PROCESS ON *.* TO {{user}}");
+    story.issue(&story.intent(1)).await.unwrap();
+    assert_eq!(story.users(), "1");
+    let made = Story::engine().made(story.revocation()).await.unwrap();
+    assert_eq!(made, [story.intent(1).handle.unwrap()]);
+    Story::engine()
+        .remove(&made[0], story.revocation())
+        .await
+        .unwrap();
+    assert_eq!(story.users(), "0");
+}
+
+/// VA-3, VA-4: where an owner has named a place for it, the server locks a user out and ends its connections
+/// by its own clock, whatever becomes of control; revoking it later still removes what is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_place_for_ends_when_nobody_revokes_then_the_server_locks_the_user_out() {
+    let mut story = Story::new(json!({ "expiry_database": "ends" }));
+    let mut lease = story.intent(1);
+    let issued = story.issue_until(&lease, 2).await.unwrap();
+    lease::record(&mut lease, &issued, NOW).unwrap();
+    let CredentialMaterial::Password { user, password } = &issued.content else {
+        panic!("a database takes passwords")
+    };
+    let (user, password) = (user.clone().unwrap(), password.expose_secret());
+    // On a machine that is slow, it may be over before it began; either way it ends.
+    let _ = story
+        .query(&user, password, "SELECT SLEEP(600)")
+        .unwrap_err();
+    // Each attempt is a process and a login: minutes on any machine.
+    let is_locked = (0..5_000).any(|_| {
+        let refused = story.query(&user, password, "SELECT 1").unwrap_err();
+        refused.contains("locked")
+    });
+    assert!(is_locked, "the user is refused for another reason");
+    assert_eq!(story.users(), "1");
+    lease.begin_revocation(NOW);
+    lease::revoke(&mut lease, story.revocation()).await.unwrap();
+    assert_eq!(story.users(), "0");
+
+    story.issue(&story.intent(2)).await.unwrap();
+    let events = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'ends'";
+    assert_eq!(story.server.execute(events).unwrap().trim(), "1");
+    let made = story.intent(2).handle.unwrap();
+    Story::engine()
+        .remove(&made, story.revocation())
+        .await
+        .unwrap();
+    assert_eq!(story.server.execute(events).unwrap().trim(), "0");
+
+    story
+        .server
+        .execute("SET GLOBAL event_scheduler = OFF")
+        .unwrap();
+    story.settings["roles"] = json!("readonly");
+    let error = printed(&story.issue(&story.intent(3)).await.unwrap_err());
+    assert!(error.contains("event scheduler is off"), "{error}");
+    assert_eq!(story.users(), "0");
+}
+
+/// VA-2, VA-3, D3: a wrong password, another certificate, a server that is away: each is an error that says
+/// so and holds no secret; a root account's own password is changed and tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_root_account_then_its_password_can_be_changed_and_what_is_wrong_is_told_without_it()
+ {
+    let mut story = Story::new(json!({}));
+    let lease = story.intent(1);
+    let next = Secret::new("canary-of-the-next-4h9p".to_owned());
+    assert!(story.accepts(ROOT).await);
+    let set = Story::engine().set_password(&story.site, &story.vault, &next);
+    set.await.unwrap();
+    assert!(!story.accepts(ROOT).await);
+    assert!(story.accepts("canary-of-the-next-4h9p").await);
+    let log = story.server.statements();
+    assert!(
+        !log.contains(next.expose_secret()),
+        "the server's log has the password"
+    );
+
+    let error = printed(&story.issue(&lease).await.unwrap_err());
+    assert!(error.contains("28000") && !error.contains(ROOT), "{error}");
+    // While it is being rotated, one of two is right.
+    story
+        .site
+        .root_secrets
+        .push(root_secret(&story.vault, next.expose_secret()));
+    story.issue(&lease).await.unwrap();
+    Story::engine()
+        .revoke(&lease, story.revocation())
+        .await
+        .unwrap();
+
+    let identities = std::mem::take(&mut story.site.identities);
+    story.site.identities = vec![format!("key-sha256:{}", "ab".repeat(32))];
+    let error = printed(&story.issue(&lease).await.unwrap_err());
+    assert!(error.contains("TLS"), "{error}");
+    story.site.identities = identities;
+    story.site.address = "127.0.0.1:1".to_owned();
+    assert!(story.issue(&lease).await.unwrap_err().is_unreachable());
+    assert_eq!(story.users(), "0");
+}
