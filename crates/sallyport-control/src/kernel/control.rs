@@ -31,6 +31,7 @@ struct Parts {
     policies: policy::Current,
     live: broker::Live,
     revoking: broker::Revoking,
+    making: secret::Making,
     rotating: secret::Rotating,
     changes: Changes,
     log: audit::Log,
@@ -106,6 +107,7 @@ impl Control {
             policies: policy::Current::new(bundle),
             live: broker::Live::default(),
             revoking: broker::Revoking::default(),
+            making: secret::Making::default(),
             rotating: secret::Rotating::default(),
             changes: Changes::default(),
             log,
@@ -165,6 +167,12 @@ impl Control {
     #[must_use]
     pub fn revoking(&self) -> &broker::Revoking {
         &self.0.revoking
+    }
+
+    /// Where credentials are being made.
+    #[must_use]
+    pub fn making(&self) -> &secret::Making {
+        &self.0.making
     }
 
     /// Whose passwords are being rotated right now.

@@ -53,6 +53,12 @@ pub enum SecretError {
     /// The gateway left while the credential was being made.
     #[error("the gateway left while the credential was being made")]
     GatewayGone,
+    /// Too many are being made at the target.
+    #[error("make a credential at `{address}`: others were made there all the time")]
+    Busy {
+        /// Where.
+        address: String,
+    },
     /// A rotation that was cut off could not be finished.
     #[error("finish the rotation of the password")]
     Rotation(#[source] super::rotation::RotationError),
@@ -100,6 +106,15 @@ pub async fn issue(
     account: &Account,
     place: Option<&Place>,
 ) -> Result<IssuedCredential, SecretError> {
+    let _turn =
+        match place {
+            Some(place) => Some(control.making().turn(&place.address).await.ok_or_else(|| {
+                SecretError::Busy {
+                    address: place.address.clone(),
+                }
+            })?),
+            None => None,
+        };
     let mut secrets = Vec::new();
     let mut reader = control.db().read().await?;
     let engine = engines::by_kind(&lease.engine);

@@ -10,6 +10,7 @@
 
 pub mod api;
 mod issue;
+mod making;
 pub mod rotation;
 mod site;
 mod store;
@@ -19,6 +20,7 @@ pub use issue::{
     EngineNeeds, IssuedCredential, RecordingKey, STATIC, SecretError, check_engine, engine_needs,
     has_secret, issue, recording_key, sign_permit, unwrap_recording_key, user_authority,
 };
+pub use making::Making;
 pub use rotation::{Rotating, after_use, settle};
 pub use site::{Place, place, place_now, site};
 pub use store::{keyring_record, public_key};
