@@ -1,9 +1,11 @@
 //! `database`: a PostgreSQL client's statements, connections and copies; directly, through pgbouncer (in the place
 //! of the relay: session mode, a password and TLS on both legs) and through a node with every statement on record.
 //!
-//! Not here: what it is measured on ([`world`]), many connections at once ([`crowd`]).
+//! Not here: what it is measured on ([`world`]), many connections at once ([`crowd`]), users made for each
+//! session ([`fresh`]).
 
 mod crowd;
+mod fresh;
 pub mod world;
 
 use std::{
@@ -42,13 +44,20 @@ pub fn take(world: &World, options: &Options, figures: &mut Figures) -> anyhow::
         copies(world, path, copy_bytes, figures);
         cancel(world, path, figures);
     }
+    for _ in 0..options.rounds {
+        fresh::take(world, options, figures);
+    }
     crowd::take(world, options, figures)
 }
 
 /// Runs pgbench on `path`; returns what it printed.
 fn pgbench(world: &World, path: Path, words: &[&str]) -> anyhow::Result<String> {
-    let mut child = world
-        .client(path, "pgbench")?
+    hear_pgbench(world.client(path, "pgbench")?, words)
+}
+
+/// The same with a client that knows where to go.
+fn hear_pgbench(mut pgbench: Command, words: &[&str]) -> anyhow::Result<String> {
+    let mut child = pgbench
         .args(["-S", "-n"])
         .args(words)
         .spawn()

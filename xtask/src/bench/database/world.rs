@@ -31,6 +31,9 @@ const DATABASE: &str = "bench";
 /// The account at the target, and its password, which the node's clients do not have.
 const ACCOUNT: &str = "app";
 const PASSWORD: &str = "only-for-this-measurement";
+/// The account whose users are made for each session, and the one that makes them.
+const FRESH: &str = "reader";
+const MAKER: &str = "maker";
 const OWNER: &str = "olga";
 const PERSON: &str = "alice";
 const REASON: &str = "measure what this path costs";
@@ -64,6 +67,13 @@ pub struct Spent {
 }
 
 impl Spent {
+    /// What all of them spent.
+    pub const fn total(self) -> Duration {
+        self.gateway
+            .saturating_add(self.control)
+            .saturating_add(self.pooler)
+    }
+
     /// What was spent since `before`.
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -91,7 +101,10 @@ impl World {
         process::output(target.client("pgbench").args(["-i", "-q", "-s", SCALE]))?;
         target.execute(&[
             &format!("CREATE ROLE {ACCOUNT} LOGIN PASSWORD '{PASSWORD}'"),
+            &format!("CREATE ROLE {MAKER} LOGIN CREATEROLE PASSWORD '{PASSWORD}'"),
+            "CREATE ROLE readers",
             "CREATE UNLOGGED TABLE sink (LIKE pgbench_accounts)",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO readers",
             &format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {ACCOUNT}"),
             "VACUUM ANALYZE",
         ])?;
@@ -129,50 +142,48 @@ impl World {
             "--host-key",
             &self.target.authority,
         ])?;
-        owner.say(&["account", "create", &on(), "--engine", "static"])?;
-        let words = ["account", "set-secret", &on(), "--kind", "password"];
-        let (is_done, _, complaint) = owner.attempt(&words, &format!("{PASSWORD}\n"))?;
-        if !is_done {
-            bail!("give the node the account's password: {complaint}");
+        for name in [ACCOUNT, MAKER] {
+            let account = on(name);
+            owner.say(&["account", "create", &account, "--engine", "static"])?;
+            let words = ["account", "set-secret", &account, "--kind", "password"];
+            let (is_done, _, complaint) = owner.attempt(&words, &format!("{PASSWORD}\n"))?;
+            if !is_done {
+                bail!("give the node the account's password: {complaint}");
+            }
         }
-        let words = [
-            "request",
-            "create",
-            &on(),
-            "--for",
-            "8h",
-            "--reason",
-            REASON,
-        ];
-        text(&person.json(&words)?, "grant_id")
-            .map(drop)
-            .context("get a grant without asking anybody")
+        let root = format!("root={MAKER}");
+        let settings = ["--setting", &root, "--setting", "roles=readers"];
+        let create = ["account", "create", &on(FRESH), "--engine", "postgres"];
+        owner.say(&[&create[..], &settings].concat())?;
+        for name in [ACCOUNT, FRESH] {
+            let request = ["request", "create", &on(name), "--for", "8h"];
+            let words = [&request[..], &["--reason", REASON]].concat();
+            text(&person.json(&words)?, "grant_id")
+                .map(drop)
+                .context("get a grant without asking anybody")?;
+        }
+        Ok(())
     }
 
     /// A stock client of `path`, with what it needs in its environment.
     pub fn client(&self, path: Path, program: &str) -> anyhow::Result<Command> {
-        let (port, user, password) = match path {
-            Path::Direct => (self.target.port, ACCOUNT.to_owned(), PASSWORD.to_owned()),
-            Path::Relay => (self.pooler_port, ACCOUNT.to_owned(), PASSWORD.to_owned()),
-            Path::Sallyport => {
-                let person = Actor::known(&self.stage, PERSON);
-                let pass = person.say(&["db", "token", &on()])?;
-                (self.stage.postgres_port, on(), pass.trim().to_owned())
-            }
-        };
-        let mut command = Command::new(program);
-        command
-            .env("PGHOST", "127.0.0.1")
-            .env("PGPORT", port.to_string())
-            .env("PGUSER", user)
-            .env("PGPASSWORD", password)
-            .env("PGDATABASE", DATABASE)
-            .env("PGSSLMODE", "require")
-            .env("PGGSSENCMODE", "disable")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Ok(command)
+        match path {
+            Path::Direct => Ok(stock(program, self.target.port, ACCOUNT, PASSWORD)),
+            Path::Relay => Ok(stock(program, self.pooler_port, ACCOUNT, PASSWORD)),
+            Path::Sallyport => self.client_of(ACCOUNT, program),
+        }
+    }
+
+    /// A stock client whose every session has a user of its own at the target.
+    pub fn fresh_client(&self, program: &str) -> anyhow::Result<Command> {
+        self.client_of(FRESH, program)
+    }
+
+    fn client_of(&self, account: &str, program: &str) -> anyhow::Result<Command> {
+        let person = Actor::known(&self.stage, PERSON);
+        let pass = person.say(&["db", "token", &on(account)])?;
+        let port = self.stage.postgres_port;
+        Ok(stock(program, port, &on(account), pass.trim()))
     }
 
     /// Runs SQL as the target's superuser, beside every path.
@@ -224,9 +235,25 @@ impl Drop for World {
     }
 }
 
-/// The account as people at the node call it.
-fn on() -> String {
-    format!("{ACCOUNT}@orders")
+/// An account as people at the node call it.
+fn on(account: &str) -> String {
+    format!("{account}@orders")
+}
+
+fn stock(program: &str, port: u16, user: &str, password: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("PGHOST", "127.0.0.1")
+        .env("PGPORT", port.to_string())
+        .env("PGUSER", user)
+        .env("PGPASSWORD", password)
+        .env("PGDATABASE", DATABASE)
+        .env("PGSSLMODE", "require")
+        .env("PGGSSENCMODE", "disable")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
 }
 
 /// Starts pgbouncer as Debian's account `postgres`, because it refuses to be root.
