@@ -180,8 +180,21 @@ impl Event {
     #[must_use]
     pub fn with(mut self, field: &str, value: impl Serialize) -> Self {
         let value = serde_json::to_value(value).unwrap_or(Value::Null);
-        self.fields.insert(field.to_owned(), without_floats(value));
+        let value = match has_float(&value) {
+            true => without_floats(value),
+            false => value,
+        };
+        self.fields.insert(field.to_owned(), value);
         self
+    }
+}
+
+fn has_float(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64(),
+        Value::Array(items) => items.iter().any(has_float),
+        Value::Object(fields) => fields.values().any(has_float),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
     }
 }
 

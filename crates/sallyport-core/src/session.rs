@@ -197,8 +197,6 @@ impl OperationKind {
 /// One thing somebody is about to do within a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
-    /// Kind.
-    pub kind: OperationKind,
     /// What exactly: the command line, the file's path, the subsystem's name, `NAME=value`, the
     /// database's name, the SQL, or where a connection goes: `db-1.internal:5432`, `[2001:db8::1]:443`, `/run/app.sock`. Destinations in
     /// their one canonical spelling, everything else as the protocol spelled it, invalid UTF-8
@@ -207,6 +205,8 @@ pub struct Operation {
     /// What a statement does, where its protocol reads it. A statement without them is not understood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<Box<StatementFacts>>,
+    /// Kind.
+    pub kind: OperationKind,
 }
 
 /// The subsystem whose every file is an operation of its own. Others are bytes without meaning to us.
@@ -260,28 +260,31 @@ pub enum OperationOutcome {
 }
 
 /// The evidence of one operation.
+///
+/// Its fields, and those of what it holds, stand in the order of their names: written as JSON it is canonical
+/// (RFC 8785), as recordings and the log want it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
-    /// Id.
-    pub id: OperationId,
     /// SSH channel, connection to a database or their like, as numbered in the recording.
     pub channel: u32,
-    /// What.
-    pub operation: Operation,
-    /// When it began.
-    pub started_at: Timestamp,
     /// When its outcome was known.
     pub ended_at: Timestamp,
+    /// Exit status, for commands that ended with one.
+    pub exit_status: Option<u32>,
+    /// Id.
+    pub id: OperationId,
+    /// What.
+    pub operation: Operation,
     /// What became of it.
     pub outcome: OperationOutcome,
     /// Reason code, when refused.
     pub reason: Option<String>,
-    /// Exit status, for commands that ended with one.
-    pub exit_status: Option<u32>,
-    /// Bytes of a file moved, or of what a statement's result or copied rows took on the wire.
-    pub size_bytes: Option<u64>,
     /// SHA-256 of a file moved, lower-case hex; absent when it was not moved whole and in order.
     pub sha256: Option<String>,
+    /// Bytes of a file moved, or of what a statement's result or copied rows took on the wire.
+    pub size_bytes: Option<u64>,
+    /// When it began.
+    pub started_at: Timestamp,
     /// What is known of a statement beside its text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<StatementRecord>,
@@ -290,22 +293,22 @@ pub struct OperationRecord {
 /// What is known of an executed statement beside its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementRecord {
+    /// How many parameters there were, when not all are in `parameters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter_count: Option<u32>,
     /// Values bound to its parameters, in order; nothing for NULL. Text as the client sent it, other
     /// bytes as `\x` and hex; each cut at [`PARAMETER_BYTES_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parameters: Vec<Option<String>>,
-    /// How many parameters there were, when not all are in `parameters`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameter_count: Option<u32>,
-    /// What the server says it did: `SELECT 3`; several separated by `; `.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
     /// Rows that came back, or were copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
     /// The server's error code (SQLSTATE), when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlstate: Option<String>,
+    /// What the server says it did: `SELECT 3`; several separated by `; `.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// SHA-256 of the whole text, lower-case hex, when the operation's detail is only its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_sha256: Option<String>,
@@ -315,3 +318,40 @@ pub struct StatementRecord {
 pub const PARAMETER_BYTES_MAX: usize = 1_024;
 /// Most parameters of one statement in the evidence.
 pub const PARAMETERS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RE-3
+    #[test]
+    fn the_evidence_of_an_operation_is_canonical_as_it_is_written() {
+        let record = OperationRecord {
+            channel: 1,
+            ended_at: Timestamp::EPOCH,
+            exit_status: Some(0),
+            id: OperationId::new(Timestamp::EPOCH, [1; 10]),
+            operation: Operation {
+                detail: "SELECT 'é\n'".to_owned(),
+                facts: Some(Box::new(StatementFacts::unknown())),
+                kind: OperationKind::Statement,
+            },
+            outcome: OperationOutcome::Completed,
+            reason: Some("forbidden".to_owned()),
+            sha256: Some("00".to_owned()),
+            size_bytes: Some(7),
+            started_at: Timestamp::EPOCH,
+            statement: Some(StatementRecord {
+                parameter_count: Some(2),
+                parameters: vec![Some("a".to_owned()), None],
+                rows: Some(1),
+                sqlstate: Some("42601".to_owned()),
+                tag: Some("SELECT 1".to_owned()),
+                text_sha256: Some("00".to_owned()),
+            }),
+        };
+        // Maps of `serde_json` keep their names sorted.
+        let sorted = serde_json::to_value(&record).unwrap().to_string();
+        assert_eq!(serde_json::to_string(&record).unwrap(), sorted);
+    }
+}

@@ -39,7 +39,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 pub struct NotKept;
 
 struct Deposit {
-    evidence: Evidence,
+    evidence: Arc<Evidence>,
     kept: oneshot::Sender<Result<(), NotKept>>,
 }
 
@@ -57,7 +57,10 @@ impl Outbox {
     pub async fn keep(&self, evidence: Evidence) -> Result<(), NotKept> {
         let (kept, answer) = oneshot::channel();
         self.deposits
-            .send(Deposit { evidence, kept })
+            .send(Deposit {
+                evidence: Arc::new(evidence),
+                kept,
+            })
             .await
             .map_err(|_| NotKept)?;
         answer.await.map_err(|_| NotKept)?
@@ -72,7 +75,7 @@ pub struct Carrier {
     control: Arc<dyn ControlPlane>,
     live: Arc<LiveSessions>,
     clock: Arc<dyn Clock>,
-    queues: HashMap<SessionId, VecDeque<(SegmentNumber, Evidence)>>,
+    queues: HashMap<SessionId, VecDeque<(SegmentNumber, Arc<Evidence>)>>,
     /// Sessions with something to deliver and no call under way.
     ready: VecDeque<SessionId>,
     finished_segments: Vec<SegmentNumber>,
@@ -113,7 +116,7 @@ pub fn outbox(
         finished_segments: Vec::new(),
     };
     for (segment, evidence) in left {
-        carrier.enqueue(segment, evidence);
+        carrier.enqueue(segment, Arc::new(evidence));
     }
     (Outbox { deposits: sender }, carrier)
 }
@@ -177,9 +180,9 @@ impl Carrier {
         }
     }
 
-    fn enqueue(&mut self, segment: SegmentNumber, evidence: Evidence) {
+    fn enqueue(&mut self, segment: SegmentNumber, evidence: Arc<Evidence>) {
         let session_id = evidence.session_id().clone();
-        if matches!(evidence, Evidence::Closed(_)) {
+        if matches!(*evidence, Evidence::Closed(_)) {
             self.live.end_kept(&session_id);
         }
         let queue = self.queues.entry(session_id.clone()).or_default();
@@ -193,9 +196,9 @@ impl Carrier {
         // Only one write is under way at a time, so the spool is here.
         let mut spool = self.spool.take()?;
         let write = tokio::task::spawn_blocking(move || {
-            let entries: Vec<Evidence> = deposits
+            let entries: Vec<&Evidence> = deposits
                 .iter()
-                .map(|deposit| deposit.evidence.clone())
+                .map(|deposit| deposit.evidence.as_ref())
                 .collect();
             let result = spool.append(&entries);
             (spool, result, deposits)
@@ -226,10 +229,10 @@ impl Carrier {
 
     fn next_call(&mut self) -> Option<Call> {
         let session_id = self.ready.pop_front()?;
-        let evidence = self.queues.get(&session_id)?.front()?.1.clone();
+        let evidence = Arc::clone(&self.queues.get(&session_id)?.front()?.1);
         let control = Arc::clone(&self.control);
         Some(Box::pin(async move {
-            let delivery = deliver(control.as_ref(), evidence).await;
+            let delivery = deliver(control.as_ref(), &evidence).await;
             (session_id, delivery)
         }))
     }
@@ -248,7 +251,7 @@ impl Carrier {
             && let Some((segment, evidence)) = queue.pop_front()
         {
             self.finished_segments.push(segment);
-            if matches!(evidence, Evidence::Closed(_)) {
+            if matches!(*evidence, Evidence::Closed(_)) {
                 self.live.end_reported(&session_id);
             }
         }
@@ -284,11 +287,11 @@ impl Carrier {
     }
 }
 
-async fn deliver(control: &dyn ControlPlane, evidence: Evidence) -> Delivery {
+async fn deliver(control: &dyn ControlPlane, evidence: &Evidence) -> Delivery {
     let result = match evidence {
-        Evidence::Operations(batch) => control.record_operations(batch).await,
-        Evidence::Anchor(anchor) => control.anchor_recording(anchor).await,
-        Evidence::Closed(closed) => control.close_session(closed).await,
+        Evidence::Operations(batch) => control.record_operations(batch.clone()).await,
+        Evidence::Anchor(anchor) => control.anchor_recording(anchor.clone()).await,
+        Evidence::Closed(closed) => control.close_session(closed.clone()).await,
     };
     match result {
         Ok(()) => Delivery::Done,

@@ -11,6 +11,7 @@
 //! Not here: delivering to control, retrying, order between sessions ([`crate::outbox`]).
 
 use std::{
+    borrow::Borrow,
     collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
@@ -175,10 +176,13 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]; none of `entries` counts as kept then, though some may be offered after a
     /// restart.
-    pub fn append(&mut self, entries: &[Evidence]) -> Result<SegmentNumber, SpoolError> {
+    pub fn append(
+        &mut self,
+        entries: &[impl Borrow<Evidence>],
+    ) -> Result<SegmentNumber, SpoolError> {
         let mut bytes = Vec::new();
         for entry in entries {
-            encode(entry, &mut bytes)?;
+            encode(entry.borrow(), &mut bytes)?;
         }
         let size_bytes = bytes.len() as u64;
         let held: u64 = self.segments.iter().map(|segment| segment.size_bytes).sum();

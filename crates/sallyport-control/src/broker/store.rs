@@ -14,6 +14,7 @@ use sallyport_core::{
 use crate::{
     kernel::{
         database::StoreError,
+        rows::RowsInsert,
         statement::{Row, Sql, Value},
         transaction::Transaction,
     },
@@ -301,6 +302,9 @@ pub(super) async fn end_session(
     Ok(touched > 0)
 }
 
+static OPERATIONS: RowsInsert =
+    RowsInsert::new("INSERT INTO operation (session_id, position, body)", 3);
+
 /// Stores the next operations of a session.
 pub(super) async fn append_operations(
     tx: &mut Transaction,
@@ -308,12 +312,14 @@ pub(super) async fn append_operations(
     first: u64,
     records: &[OperationRecord],
 ) -> Result<(), StoreError> {
-    for (position, record) in (first..).zip(records) {
-        tx.run(
-            "INSERT INTO operation (session_id, position, body) VALUES ($1, $2, $3)",
-            params![id.as_str(), position, Value::json(record)?],
-        )
-        .await?;
+    let mut position = first;
+    for (sql, piece) in OPERATIONS.pieces(records) {
+        let mut arguments = Vec::new();
+        for record in piece {
+            arguments.extend(params![id.as_str(), position, Value::json(record)?]);
+            position = position.saturating_add(1);
+        }
+        tx.run(sql, arguments).await?;
     }
     let count = first.saturating_add(u64::try_from(records.len()).unwrap_or(u64::MAX));
     tx.run(

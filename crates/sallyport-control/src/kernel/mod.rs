@@ -16,6 +16,7 @@ pub mod migration;
 pub mod node_directory;
 pub mod page;
 pub mod problem;
+pub mod rows;
 pub mod statement;
 pub mod task;
 pub mod tls;

@@ -15,7 +15,7 @@
 //! survive with that COMMIT.
 
 use std::sync::{
-    Arc, LazyLock, Weak,
+    Arc, Weak,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -32,6 +32,7 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot, watch};
 
 use super::{
     database::StoreError,
+    rows::RowsInsert,
     statement::{ConnectionMut, Value},
     task,
     transaction::{Committed, Transaction},
@@ -292,14 +293,8 @@ impl WriteSide {
 
     async fn write_entries(&mut self) -> Result<(), StoreError> {
         let entries = std::mem::take(&mut self.entries);
-        for group in entries.chunks(ROWS_PER_INSERT) {
-            if let Ok(group) = <&[PendingEntry; ROWS_PER_INSERT]>::try_from(group) {
-                self.insert(&INSERT_MANY, group).await?;
-            } else {
-                for one in group {
-                    self.insert(&INSERT_ONE, std::slice::from_ref(one)).await?;
-                }
-            }
+        for (sql, piece) in ENTRIES.pieces(&entries) {
+            self.insert(sql, piece).await?;
         }
         // The old value in the condition: a second writer, or a transaction that the database gave up
         // in silence, must not look like success.
@@ -338,24 +333,7 @@ impl WriteSide {
     }
 }
 
-/// Entries per multi-row insert; a fixed number, so that the prepared statement is reused.
-const ROWS_PER_INSERT: usize = 32;
-static INSERT_ONE: LazyLock<&'static str> = LazyLock::new(|| insert_sql(1));
-static INSERT_MANY: LazyLock<&'static str> = LazyLock::new(|| insert_sql(ROWS_PER_INSERT));
-
-fn insert_sql(rows: usize) -> &'static str {
-    let tuples: Vec<String> = (0..rows)
-        .map(|row| format!("(${}, ${}, ${})", row * 3 + 1, row * 3 + 2, row * 3 + 3))
-        .collect();
-    // Leaked once per size: two short texts for the life of the process.
-    Box::leak(
-        format!(
-            "INSERT INTO audit_entry (seq, entry, leaf) VALUES {}",
-            tuples.join(", ")
-        )
-        .into_boxed_str(),
-    )
-}
+static ENTRIES: RowsInsert = RowsInsert::new("INSERT INTO audit_entry (seq, entry, leaf)", 3);
 
 impl Shared {
     async fn flush_group(&self) {

@@ -64,21 +64,21 @@ pub const ANY_RELATION: &str = "*";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatementFacts {
-    /// What they are; nothing for a message without a statement.
-    pub verbs: BTreeSet<Verb>,
-    /// Relations they touch: `database.schema.relation`, with `*` for a part that is not written and
-    /// depends on the session, or [`ANY_RELATION`].
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub relations: BTreeSet<String>,
     /// A write among them has no WHERE.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_unfiltered: bool,
     /// They may run programs, or read or write files or connections, of the server.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reaches_server: bool,
+    /// Relations they touch: `database.schema.relation`, with `*` for a part that is not written and
+    /// depends on the session, or [`ANY_RELATION`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub relations: BTreeSet<String>,
     /// They set whether transactions may write, or might.
     #[serde(default, skip_serializing_if = "is_false")]
     pub sets_access_mode: bool,
+    /// What they are; nothing for a message without a statement.
+    pub verbs: BTreeSet<Verb>,
 }
 
 #[expect(

@@ -114,7 +114,7 @@ async fn record(state: &SessionState, writer: Writer, node: &Node) -> RecordingE
 async fn carry_operations(state: &SessionState, node: &Node) {
     if state
         .operations
-        .carry(state.id(), &node.outbox)
+        .carry(state.id(), &node.outbox, node.clock.as_ref())
         .await
         .is_err()
     {

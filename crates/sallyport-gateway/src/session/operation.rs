@@ -1,11 +1,13 @@
 //! Evidence of operations: decided, let through or refused, ended, and carried to control in order.
 //!
 //! INVARIANT: every operation that was asked for is on record exactly once, with what became of it; one
-//! that never said how it ended is on record as interrupted. What waits to be carried is bounded.
+//! that never said how it ended is on record as interrupted. What waits to be carried is bounded, and a
+//! record waits no longer than [`BATCH_EVERY`] before it is on its way: at once, when none was shortly before.
 
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use sallyport_api::gateway::OperationBatch;
@@ -16,9 +18,9 @@ use sallyport_core::{
         EndReason, OPERATION_DETAIL_BYTES_MAX, Operation, OperationOutcome, OperationRecord,
         StatementRecord,
     },
-    time::Timestamp,
+    time::{Clock, Timestamp},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{HeldOperation, Session, SessionOver};
 use crate::{
@@ -28,6 +30,10 @@ use crate::{
 
 /// Records in one batch, as the RPC allows.
 const BATCH_RECORDS_MAX: usize = 256;
+/// Batches that are not full begin at multiples of this, unless there was none shortly before. Each costs a sync
+/// of the spool, a call to control and a commit there, whatever is in it; those of several sessions that begin
+/// together share the sync and the commit. The recording, which has the same records, is behind by longer.
+const BATCH_EVERY: Duration = Duration::from_millis(50);
 /// Bytes of details in one batch: written as JSON they stay below a frame's limit, whatever they hold.
 const BATCH_DETAIL_BYTES_MAX: usize = 1024 * 1024;
 /// Operations that run or whose evidence waits to be carried.
@@ -191,11 +197,21 @@ pub(super) const fn outcome_name(outcome: OperationOutcome) -> &'static str {
     }
 }
 
+/// How long until batches begin again, in every session at the same moment.
+fn until_next_batch(now: Timestamp) -> Duration {
+    let every_ms = i64::try_from(BATCH_EVERY.as_millis()).unwrap_or(1);
+    let passed_ms = now.unix_ms().checked_rem_euclid(every_ms).unwrap_or(0);
+    BATCH_EVERY.saturating_sub(Duration::from_millis(passed_ms.unsigned_abs()))
+}
+
 /// Evidence that waits to be carried.
 #[derive(Debug, Default)]
 pub(crate) struct OperationLog {
     state: Mutex<Waiting>,
+    /// There is a first record to carry, or the log is closed.
     work: Notify,
+    /// There is a batch's worth, or the log is closed.
+    batch: Notify,
     room: Notify,
 }
 
@@ -208,6 +224,13 @@ struct Waiting {
     first: u64,
     running: usize,
     is_closed: bool,
+}
+
+impl Waiting {
+    /// Whether there is as much as should wait no longer.
+    fn is_batch(&self) -> bool {
+        self.records.len() >= BATCH_RECORDS_MAX || self.detail_bytes >= BATCH_DETAIL_BYTES_MAX
+    }
 }
 
 impl OperationLog {
@@ -248,7 +271,7 @@ impl OperationLog {
 
     /// Adds a record; says whether it will be carried, which it is until the log is closed.
     pub(super) fn put(&self, record: OperationRecord) -> bool {
-        {
+        let (is_first, is_batch) = {
             let mut waiting = self.waiting();
             if waiting.is_closed {
                 return false;
@@ -257,8 +280,14 @@ impl OperationLog {
                 .detail_bytes
                 .saturating_add(record.operation.detail.len());
             waiting.records.push_back(record);
+            (waiting.records.len() == 1, waiting.is_batch())
+        };
+        if is_first {
+            self.work.notify_one();
         }
-        self.work.notify_one();
+        if is_batch {
+            self.batch.notify_one();
+        }
         true
     }
 
@@ -266,6 +295,7 @@ impl OperationLog {
     pub(super) fn close(&self) {
         self.waiting().is_closed = true;
         self.work.notify_one();
+        self.batch.notify_one();
         self.room.notify_waiters();
     }
 
@@ -274,17 +304,37 @@ impl OperationLog {
         &self,
         session_id: &SessionId,
         outbox: &Outbox,
+        clock: &dyn Clock,
     ) -> Result<(), NotKept> {
         loop {
             self.work.notified().await;
             while let Some(batch) = self.take(session_id) {
                 outbox.keep(Evidence::Operations(batch)).await?;
                 self.room.notify_waiters();
+                self.gather(until_next_batch(clock.now())).await;
             }
             if self.waiting().is_closed {
                 return Ok(());
             }
         }
+    }
+
+    /// Lets records come together, unless there is a batch's worth already or no more will come.
+    async fn gather(&self, patience: Duration) {
+        let gathered = async {
+            loop {
+                // Listening begins before looking, so that what comes in between is not missed.
+                let batch = self.batch.notified();
+                {
+                    let waiting = self.waiting();
+                    if waiting.is_batch() || waiting.is_closed {
+                        return;
+                    }
+                }
+                batch.await;
+            }
+        };
+        let _ = timeout(patience, gathered).await;
     }
 
     fn take(&self, session_id: &SessionId) -> Option<OperationBatch> {

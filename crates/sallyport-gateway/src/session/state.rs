@@ -366,8 +366,7 @@ impl SessionState {
             "outcome" => operation::outcome_name(record.outcome),
         )
         .increment(1);
-        // Sorted keys and no floats: the canonical form, as in the audit log.
-        let json = serde_json::to_value(&record).and_then(|value| serde_json::to_vec(&value));
+        let json = serde_json::to_vec(&record);
         if let Ok(json) = &json {
             // A recorder that is closed by now was closed by the session's end; control gets the
             // record all the same.
