@@ -9,7 +9,8 @@
 use sallyport_core::{
     access::HoldTerms,
     authz::{
-        Decision, PermitTerms, PolicyEngine, Reason, TerminalRules, Unmet, decide, terminal_rules,
+        Decision, OperationAnswer, PermitTerms, PolicyEngine, Reason, SessionQuestion,
+        TerminalRules, Unmet, decide, decide_operation, terminal_rules,
     },
     policy::{BundleHash, Constraints},
     session::{EndReason, Operation, OperationKind},
@@ -36,11 +37,13 @@ pub struct Hold {
     pub bundle: BundleHash,
 }
 
-/// Decides `operation`, asked at `now` in a session opened with `terms`.
+/// Decides `operation`, asked at `now` in a session opened with `terms`; `session` is made of the question in
+/// these.
 #[must_use]
 pub fn check(
     engine: &dyn PolicyEngine,
     terms: &PermitTerms,
+    session: &SessionQuestion,
     operation: &Operation,
     now: Timestamp,
 ) -> OperationDecision {
@@ -50,24 +53,17 @@ pub fn check(
     if let Some(reason) = refused_by_permit(&terms.constraints, operation.kind) {
         return OperationDecision::Refused(reason);
     }
-    match decide(
-        engine,
-        &terms.question.about_operation(operation.clone(), now),
-    ) {
-        Decision::Permit(_) => OperationDecision::Permitted,
-        Decision::Challenge { unmet, trace, .. } => match (unmet.as_slice(), trace.bundle) {
-            ([Unmet::CommandApproval(terms)], Some(bundle)) => {
-                OperationDecision::Held(Box::new(Hold {
-                    terms: terms.clone(),
-                    bundle,
-                }))
-            }
+    match decide_operation(engine, session, operation, now) {
+        OperationAnswer::Permit => OperationDecision::Permitted,
+        OperationAnswer::Challenge(unmet, bundle) => match unmet.as_slice() {
+            [Unmet::CommandApproval(terms)] => OperationDecision::Held(Box::new(Hold {
+                terms: terms.clone(),
+                bundle,
+            })),
             // Nothing else can be made up for in the middle of a session.
             _ => OperationDecision::Refused(Reason::NotPermitted),
         },
-        Decision::Deny { reasons, .. } => {
-            OperationDecision::Refused(reasons.first().copied().unwrap_or(Reason::NotPermitted))
-        }
+        OperationAnswer::Deny(reason) => OperationDecision::Refused(reason),
     }
 }
 

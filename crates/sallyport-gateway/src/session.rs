@@ -207,7 +207,8 @@ impl Session {
     pub fn check(&self, operation: &Operation) -> OperationDecision {
         let engine = self.node.directives.engine();
         let now = self.node.clock.now();
-        enforce::check(engine.as_ref(), self.permit().terms(), operation, now)
+        let (terms, asked) = (self.permit().terms(), self.state.question());
+        enforce::check(engine.as_ref(), terms, asked, operation, now)
     }
 
     /// Decides an operation and begins its evidence. Waits while too much evidence is on its way.

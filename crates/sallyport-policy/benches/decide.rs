@@ -1,5 +1,6 @@
 //! What one decision costs, at the sizes of bundle that installations have: mostly policies for one
-//! group on one target each, some for one person, and one in twenty that looks at everybody.
+//! group on one target each, some for one person, and one in twenty that looks at everybody. And what one costs
+//! about a statement of a database, of which a session asks thousands a second that differ in their numbers.
 //!
 //! With `-- --figures` it prints percentiles of single decisions instead, as `cargo xtask bench` reads
 //! them: a line `figure KEY VALUE UNIT` each.
@@ -20,15 +21,17 @@ use std::{
 use criterion::{BenchmarkId, Criterion};
 use sallyport_core::{
     authz::{
-        AccountFacts, Action, Decision, HistoryFacts, NetworkFacts, PrincipalFacts, Question,
-        RequestFacts, TargetFacts, decide,
+        AccountFacts, Action, Decision, GrantFacts, HistoryFacts, NetworkFacts, OperationAnswer,
+        PrincipalFacts, Question, RequestFacts, SessionQuestion, TargetFacts, decide,
+        decide_operation,
     },
-    id::{AccountId, PersonId, TargetId},
+    id::{AccountId, GrantId, PersonId, TargetId},
     inventory::Sensitivity,
     principal::{Authentication, AuthenticationStrength, PrincipalKind},
+    session::{Operation, OperationKind, StatementFacts, Verb},
     time::Timestamp,
 };
-use sallyport_policy::Bundle;
+use sallyport_policy::{Bundle, default_bundle};
 
 const TEAMS: usize = 50;
 const TARGETS: usize = 200;
@@ -114,6 +117,65 @@ fn question(n: usize) -> Question {
     }
 }
 
+/// A session under a grant of one hour.
+fn session() -> SessionQuestion {
+    let asked = question(0);
+    SessionQuestion::new(&Question {
+        grant: Some(GrantFacts {
+            id: GrantId::new(asked.now, [4; 10]),
+            person_id: asked.principal.id.clone(),
+            account_id: asked.account.id.clone(),
+            from: asked.now,
+            until: asked.now.plus(Duration::from_secs(3_600)),
+            is_open: true,
+            is_break_glass: false,
+        }),
+        ..asked
+    })
+}
+
+/// Statements of one program.
+fn statements() -> Vec<Operation> {
+    let statement = |number| Operation {
+        kind: OperationKind::Statement,
+        detail: format!("SELECT abalance FROM pgbench_accounts WHERE aid = {number};"),
+        facts: Some(Box::new(StatementFacts {
+            verbs: [Verb::Read].into(),
+            relations: ["shop.*.pgbench_accounts".to_owned()].into(),
+            ..StatementFacts::default()
+        })),
+    };
+    (0..1_000).map(statement).collect()
+}
+
+/// Asks about one of them after the other, so long after the first.
+fn ask(bundle: &Bundle, session: &SessionQuestion, statement: &Operation, after: Duration) {
+    let now = question(0).now.plus(after);
+    let answer = decide_operation(black_box(bundle), session, statement, now);
+    assert_eq!(answer, OperationAnswer::Permit);
+}
+
+fn bench_statements(criterion: &mut Criterion) {
+    let bundle = default_bundle().expect("a bundle");
+    let (session, statements) = (session(), statements());
+    let mut group = criterion.benchmark_group("statement");
+    group.bench_function("in the same second", |bencher| {
+        let mut asked = statements.iter().cycle();
+        bencher.iter(|| {
+            let statement = asked.next().expect("a statement");
+            ask(&bundle, &session, statement, Duration::ZERO);
+        });
+    });
+    group.bench_function("first of its second", |bencher| {
+        let mut asked = statements.iter().zip(0_u64..).cycle();
+        bencher.iter(|| {
+            let (statement, second) = asked.next().expect("a statement");
+            ask(&bundle, &session, statement, Duration::from_secs(second));
+        });
+    });
+    group.finish();
+}
+
 /// Prints what one decision took at the middle, and what one in a hundred exceeded.
 fn print_figures() {
     for policies in SIZES {
@@ -163,6 +225,7 @@ fn main() {
         });
     }
     group.finish();
+    bench_statements(&mut criterion);
     let files = files(2_000);
     criterion.bench_function("load 2000 policies", |bencher| {
         bencher.iter(|| Bundle::load(black_box(&files)));

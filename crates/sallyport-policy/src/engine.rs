@@ -17,11 +17,12 @@ use cedar_policy::{
 use sallyport_core::{
     authz::{
         Action, Evaluation, GrantFacts, OperationFacts, PolicyEngine, PolicyError, Question,
-        RequestFacts,
+        RequestFacts, SessionQuestion,
     },
     policy::Demand,
     principal::PrincipalKind,
-    session::{OperationKind, StatementFacts, Verb},
+    session::{Operation, OperationKind, StatementFacts, Verb},
+    time::Timestamp,
 };
 
 use crate::{
@@ -37,14 +38,35 @@ const NAMES_MAX: usize = 4_096;
 
 impl PolicyEngine for Bundle {
     fn evaluate(&self, question: &Question) -> Result<Evaluation, PolicyError> {
-        let Some(key) = memory::key(question) else {
-            return self.evaluate_with(question, PolicyIndex::select);
-        };
-        if let Some(answer) = self.inner.memory.recall(question, &key) {
+        self.evaluate_with(question, PolicyIndex::select)
+    }
+
+    fn evaluate_operation(
+        &self,
+        session: &SessionQuestion,
+        operation: &Operation,
+        now: Timestamp,
+    ) -> Result<Arc<Evaluation>, PolicyError> {
+        let kind = operation.kind;
+        let sets = [&self.inner.authorise, &self.inner.require];
+        let reads_text = sets.iter().any(|set| set.text_readers().reads(kind));
+        let keys = memory::Keys::new(session, operation, now, reads_text);
+        if let Some(answer) = keys
+            .as_ref()
+            .and_then(|keys| self.inner.memory.recall(keys))
+        {
             return Ok(answer);
         }
-        let answer = self.evaluate_with(question, PolicyIndex::select)?;
-        self.inner.memory.keep(question, key, &answer);
+        let question = session.about(operation, now);
+        let asked = self.ask(&question)?;
+        let answer = Arc::new(self.evaluate_asked(&question, &asked, PolicyIndex::select)?);
+        if let Some(keys) = keys {
+            let read_text = reads_text
+                && sets
+                    .iter()
+                    .any(|set| set.text_readers_of(&asked.scope).reads(kind));
+            self.inner.memory.keep(keys, read_text, &answer);
+        }
         Ok(answer)
     }
 }
@@ -56,11 +78,23 @@ impl Bundle {
         question: &Question,
         select: impl Fn(&PolicyIndex, &Scope) -> Result<Arc<PolicySet>, String>,
     ) -> Result<Evaluation, PolicyError> {
-        let asked = Asked::new(question).map_err(|message| self.error(Vec::new(), message))?;
+        self.evaluate_asked(question, &self.ask(question)?, select)
+    }
+
+    fn ask(&self, question: &Question) -> Result<Asked, PolicyError> {
+        Asked::new(question).map_err(|message| self.error(Vec::new(), message))
+    }
+
+    fn evaluate_asked(
+        &self,
+        question: &Question,
+        asked: &Asked,
+        select: impl Fn(&PolicyIndex, &Scope) -> Result<Arc<PolicySet>, String>,
+    ) -> Result<Evaluation, PolicyError> {
         let answer = |index: &PolicyIndex| -> Result<Response, PolicyError> {
             let set =
                 select(index, &asked.scope).map_err(|message| self.error(Vec::new(), message))?;
-            self.answer(&asked, &set)
+            self.answer(asked, &set)
         };
         let authorise = answer(&self.inner.authorise)?;
         let require = answer(&self.inner.require)?;

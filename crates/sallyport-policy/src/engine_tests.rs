@@ -579,40 +579,72 @@ proptest! {
 
 proptest! {
     /// PO-1, PO-2: an answer that is remembered is the one that would be given, however two questions about an
-    /// operation differ: in the second, the age of the sign-in, the text, the person, the place.
+    /// operation differ: in the second, the age of the sign-in, the text, what it does, the person, the place;
+    /// whether policies look at texts or not.
     #[test]
     fn a_remembered_answer_is_the_one_that_would_be_given(
-        asked in proptest::collection::vec((0_u64..2, 0_u64..1_000, 0_u64..3, 0_usize..3, 0_u8..2, 0_u8..2), 1..12)
+        asked in proptest::collection::vec(
+            ((0_u64..2, 0_u64..1_000, 0_u64..3), (0_usize..3, 0_usize..4), (0_u8..2, 0_u8..2)),
+            1..12,
+        ),
+        looks: bool,
     ) {
+        static BUNDLES: OnceLock<[Bundle; 2]> = OnceLock::new();
         let base = question(Action::OperationRun);
-        let policies = r#"
+        let blind = r#"
             @id("a") permit (principal, action == Action::"operation.run", resource) when { context.time.unix_s == SECOND };
             @id("b") permit (principal, action == Action::"operation.run", resource) when { context.mfa.age_s > 1 };
-            @id("c") permit (principal, action == Action::"operation.run", resource) when { context.operation.detail == "SELECT 1" };
             @id("d") permit (principal, action == Action::"operation.run", resource) when { context.network.ip == ip("192.0.2.9") };
             @id("e") forbid (principal == Person::"bob", action, resource);
+            @id("f") permit (principal, action == Action::"operation.run", resource) when { context.operation.verb == Verb::"read" };
+            @id("g") forbid (principal, action == Action::"operation.run", resource)
+                when { context.operation.kind == OperationKind::"exec" } when { context.operation.detail == "SELECT 2" };
+        "#.replace("SECOND", &(base.now.unix_s() + 1).to_string());
+        let sees = r#"
+            @id("c") permit (principal, action == Action::"operation.run", resource) when { context.operation.detail == "SELECT 1" };
         "#;
-        static BUNDLE: OnceLock<Bundle> = OnceLock::new();
-        let second = (base.now.unix_s() + 1).to_string();
-        let bundle = BUNDLE.get_or_init(|| bundle(&policies.replace("SECOND", &second), ""));
-        for (later_s, later_ms, age_s, text, who, place) in asked {
+        let bundles = BUNDLES.get_or_init(|| [bundle(&blind, ""), bundle(&format!("{blind}{sees}"), "")]);
+        let bundle = &bundles[usize::from(looks)];
+        let statement = |verb| Some(Box::new(StatementFacts { verbs: [verb].into(), ..StatementFacts::default() }));
+        for ((later_s, later_ms, age_s), (text, what), (who, place)) in asked {
             let mut one = base.clone();
-            one.now = base.now.plus(Duration::from_millis(later_s * 1_000 + later_ms));
+            let now = base.now.plus(Duration::from_millis(later_s * 1_000 + later_ms));
             one.authentication.at = base.now.minus(Duration::from_millis(age_s * 1_000 + 500));
-            one.operation = Some(Operation {
-                kind: OperationKind::Exec,
-                detail: ["SELECT 1", "SELECT 2", ""][text].to_owned(),
-                facts: None,
-            });
+            let (kind, facts) = match what {
+                0 => (OperationKind::Exec, None),
+                1 => (OperationKind::Statement, statement(Verb::Read)),
+                2 => (OperationKind::Statement, statement(Verb::Write)),
+                _ => (OperationKind::Statement, None),
+            };
+            let detail = ["SELECT 1", "SELECT 2", ""][text].to_owned();
+            let operation = Operation { kind, detail, facts };
             if who == 1 {
                 one.principal.name = "bob".parse().unwrap();
             }
             if place == 1 {
                 one.network.ip = "192.0.2.9".parse().unwrap();
             }
-            let remembered = bundle.evaluate(&one).unwrap();
-            let anew = bundle.evaluate_with(&one, PolicyIndex::select).unwrap();
-            prop_assert_eq!(remembered, anew);
+            let session = SessionQuestion::new(&one);
+            let remembered = bundle.evaluate_operation(&session, &operation, now).unwrap();
+            let anew = bundle.evaluate_with(&one.about_operation(operation, now), PolicyIndex::select).unwrap();
+            prop_assert_eq!(&*remembered, &anew);
         }
+    }
+}
+
+/// PO-3: the default bundle's rules about commands do not look at what statements say, so that one with other
+/// values in it is not a new question.
+#[test]
+fn no_policy_of_the_default_bundle_looks_at_the_text_of_a_statement() {
+    let bundle = crate::default_bundle().unwrap();
+    for (set, reads_commands) in [
+        (&bundle.inner.authorise, true),
+        (&bundle.inner.require, false),
+    ] {
+        assert!(!set.text_readers().reads(OperationKind::Statement));
+        assert_eq!(
+            set.text_readers().reads(OperationKind::Exec),
+            reads_commands
+        );
     }
 }

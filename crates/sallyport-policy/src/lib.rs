@@ -28,6 +28,7 @@ mod redaction;
 mod requirements;
 mod schema;
 mod selection;
+mod sight;
 
 pub use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleError, POLICIES_MAX};
 pub use check::{TestOutcome, TestReport};

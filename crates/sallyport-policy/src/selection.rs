@@ -17,6 +17,8 @@ use cedar_policy::{
     ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
 
+use crate::sight::TextReaders;
+
 /// How many policies the kept selections of one set may hold together, about 20 MB of them. When one
 /// more would not fit, all are forgotten at once: simple, and rare, because people of the same groups
 /// on targets under the same policies share one.
@@ -36,6 +38,10 @@ pub(crate) struct Scope {
 #[derive(Debug)]
 pub(crate) struct PolicyIndex {
     policies: Vec<Policy>,
+    /// Of each policy, at its place.
+    text_readers: Vec<TextReaders>,
+    /// Of all of them.
+    any_text_readers: TextReaders,
     /// Places in `policies`, by what the scope names; `None` where it names nothing.
     by_scope: HashMap<ScopeKey, Vec<usize>>,
     /// Ids of those whose scope leaves the action open.
@@ -55,6 +61,12 @@ struct ScopeKey {
     action: Option<EntityUid>,
     principal: Option<EntityUid>,
     resource: Option<EntityUid>,
+}
+
+fn union<'a>(readers: impl IntoIterator<Item = &'a TextReaders>) -> TextReaders {
+    readers
+        .into_iter()
+        .fold(TextReaders::default(), |all, one| all.or(*one))
 }
 
 impl PolicyIndex {
@@ -93,8 +105,11 @@ impl PolicyIndex {
             .filter(|policy| matches!(policy.action_constraint(), ActionConstraint::Any))
             .map(|policy| policy.id().to_string())
             .collect();
+        let text_readers: Vec<_> = policies.iter().map(TextReaders::of).collect();
         Self {
             policies,
+            any_text_readers: union(&text_readers),
+            text_readers,
             by_scope,
             actionless,
             kept: Mutex::default(),
@@ -104,6 +119,21 @@ impl PolicyIndex {
     /// Whether a policy's scope leaves the action open.
     pub(crate) fn is_for_every_action(&self, id: &str) -> bool {
         self.actionless.contains(id)
+    }
+
+    /// Operations whose text some policy may look at.
+    pub(crate) const fn text_readers(&self) -> TextReaders {
+        self.any_text_readers
+    }
+
+    /// Operations whose text a policy may look at that can apply.
+    pub(crate) fn text_readers_of(&self, scope: &Scope) -> TextReaders {
+        let places = self.candidates(scope);
+        union(
+            places
+                .iter()
+                .filter_map(|place| self.text_readers.get(*place)),
+        )
     }
 
     /// Every policy, in the order of the files.

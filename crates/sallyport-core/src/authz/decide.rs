@@ -1,13 +1,16 @@
 //! The decision itself: what no policy can switch off, then the policies, then what is still missing.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Question, Reason};
+use super::{Action, Question, Reason, SessionQuestion};
 use crate::{
     access::{HoldTerms, Quorum},
     policy::{BundleHash, CommandRule, Constraint, Constraints, Demand, Pattern, Requirement},
     principal::AuthenticationStrength,
     session::{OPERATION_DETAIL_BYTES_MAX, Operation, OperationKind},
+    time::Timestamp,
 };
 
 /// What the policies said about one question.
@@ -44,6 +47,20 @@ pub trait PolicyEngine: Send + Sync {
     /// # Errors
     /// [`PolicyError`] when any policy could not be evaluated, even one that would not have mattered.
     fn evaluate(&self, question: &Question) -> Result<Evaluation, PolicyError>;
+
+    /// Evaluates both sets on an operation of an open session: what [`PolicyEngine::evaluate`] answers to
+    /// the whole question, which an engine may have remembered.
+    ///
+    /// # Errors
+    /// As [`PolicyEngine::evaluate`].
+    fn evaluate_operation(
+        &self,
+        session: &SessionQuestion,
+        operation: &Operation,
+        now: Timestamp,
+    ) -> Result<Arc<Evaluation>, PolicyError> {
+        self.evaluate(&session.about(operation, now)).map(Arc::new)
+    }
 }
 
 /// How a decision came about: enough to explain and replay it.
@@ -186,7 +203,8 @@ pub fn decide(engine: &dyn PolicyEngine, question: &Question) -> Decision {
         demanding: Vec::new(),
         facts_hash: question.facts_hash(),
     };
-    if let Some(reason) = refused_before_policy(question) {
+    let asked = Asked::of(question);
+    if let Some(reason) = refused_before_policy(asked) {
         return Decision::Deny {
             reasons: vec![reason],
             trace,
@@ -203,6 +221,7 @@ pub fn decide(engine: &dyn PolicyEngine, question: &Question) -> Decision {
             };
         }
     };
+    let weighed = weigh(asked, &evaluation);
     trace.bundle = Some(evaluation.bundle);
     trace.determining = evaluation.determining;
     trace.demanding = evaluation
@@ -210,36 +229,19 @@ pub fn decide(engine: &dyn PolicyEngine, question: &Question) -> Decision {
         .iter()
         .map(|demand| demand.policy.clone())
         .collect();
-    if evaluation.is_forbidden {
-        return Decision::Deny {
-            reasons: vec![Reason::Forbidden],
-            trace,
-        };
-    }
-    if !evaluation.is_authorised {
-        return Decision::Deny {
-            reasons: vec![Reason::NotPermitted],
-            trace,
-        };
-    }
-    let constraints = evaluation
-        .demands
-        .iter()
-        .flat_map(|demand| &demand.constraints)
-        .fold(Constraints::default(), Constraints::tightened);
-    let requirements = strictest(
-        evaluation
-            .demands
-            .iter()
-            .flat_map(|demand| &demand.requirements),
-    );
-    if let Some(reason) = refused_by_constraints(question, &constraints) {
-        return Decision::Deny {
-            reasons: vec![reason],
-            trace,
-        };
-    }
-    let unmet = unmet(question, &requirements);
+    let Weighed {
+        constraints,
+        requirements,
+        unmet,
+    } = match weighed {
+        Ok(weighed) => weighed,
+        Err(reason) => {
+            return Decision::Deny {
+                reasons: vec![reason],
+                trace,
+            };
+        }
+    };
     if !unmet.is_empty() {
         return Decision::Challenge {
             unmet,
@@ -260,6 +262,101 @@ pub fn decide(engine: &dyn PolicyEngine, question: &Question) -> Decision {
         trace,
         approvals,
     }))
+}
+
+/// The answer to a question about an operation of an open session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperationAnswer {
+    /// Yes. Whoever opened the session has its permit; this makes none.
+    Permit,
+    /// Not yet: this is missing, by the policies of this bundle.
+    Challenge(Vec<Unmet>, BundleHash),
+    /// No.
+    Deny(Reason),
+}
+
+/// Decides one operation of an open session: what [`decide`] decides about the whole question, without the
+/// trace of how it came about.
+#[must_use]
+pub fn decide_operation(
+    engine: &dyn PolicyEngine,
+    session: &SessionQuestion,
+    operation: &Operation,
+    now: Timestamp,
+) -> OperationAnswer {
+    let asked = Asked {
+        question: session.facts(),
+        action: operation.action(),
+        now,
+        operation: Some(operation),
+    };
+    if let Some(reason) = refused_before_policy(asked) {
+        return OperationAnswer::Deny(reason);
+    }
+    let Ok(evaluation) = engine.evaluate_operation(session, operation, now) else {
+        return OperationAnswer::Deny(Reason::PolicyError);
+    };
+    match weigh(asked, &evaluation) {
+        Err(reason) => OperationAnswer::Deny(reason),
+        Ok(weighed) if weighed.unmet.is_empty() => OperationAnswer::Permit,
+        Ok(weighed) => OperationAnswer::Challenge(weighed.unmet, evaluation.bundle.clone()),
+    }
+}
+
+/// A question as it is asked now: one about an operation shares the other facts with its session.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    question: &'a Question,
+    action: Action,
+    now: Timestamp,
+    operation: Option<&'a Operation>,
+}
+
+impl<'a> Asked<'a> {
+    const fn of(question: &'a Question) -> Self {
+        Self {
+            question,
+            action: question.action,
+            now: question.now,
+            operation: question.operation.as_ref(),
+        }
+    }
+}
+
+/// What an evaluation comes to that forbids nothing.
+struct Weighed {
+    constraints: Constraints,
+    requirements: Vec<Requirement>,
+    unmet: Vec<Unmet>,
+}
+
+fn weigh(asked: Asked<'_>, evaluation: &Evaluation) -> Result<Weighed, Reason> {
+    if evaluation.is_forbidden {
+        return Err(Reason::Forbidden);
+    }
+    if !evaluation.is_authorised {
+        return Err(Reason::NotPermitted);
+    }
+    let constraints = evaluation
+        .demands
+        .iter()
+        .flat_map(|demand| &demand.constraints)
+        .fold(Constraints::default(), Constraints::tightened);
+    let requirements = strictest(
+        evaluation
+            .demands
+            .iter()
+            .flat_map(|demand| &demand.requirements),
+    );
+    if let Some(reason) = refused_by_constraints(asked, &constraints) {
+        return Err(reason);
+    }
+    let unmet = unmet(asked, &requirements);
+    Ok(Weighed {
+        constraints,
+        requirements,
+        unmet,
+    })
 }
 
 /// What holds for commands typed in the terminals of a session.
@@ -301,7 +398,8 @@ pub fn terminal_rules(
     Ok(found)
 }
 
-fn refused_before_policy(question: &Question) -> Option<Reason> {
+fn refused_before_policy(asked: Asked<'_>) -> Option<Reason> {
+    let question = asked.question;
     if !question.principal.is_enabled {
         return Some(Reason::PersonDisabled);
     }
@@ -310,14 +408,14 @@ fn refused_before_policy(question: &Question) -> Option<Reason> {
             &question.principal.id,
             &question.account.id,
             &question.target.id,
-            question.now,
+            asked.now,
         )
     });
     if is_locked {
         return Some(Reason::Locked);
     }
     if let Some(grant) = &question.grant {
-        let is_live = grant.is_open && grant.from <= question.now && question.now < grant.until;
+        let is_live = grant.is_open && grant.from <= asked.now && asked.now < grant.until;
         let is_theirs =
             grant.person_id == question.principal.id && grant.account_id == question.account.id;
         if !is_live || !is_theirs {
@@ -328,18 +426,16 @@ fn refused_before_policy(question: &Question) -> Option<Reason> {
         .request
         .as_ref()
         .is_some_and(|request| request.is_break_glass);
-    if question.action == Action::RequestCreate
-        && is_break_glass
-        && question.history.open_reviews > 0
+    if asked.action == Action::RequestCreate && is_break_glass && question.history.open_reviews > 0
     {
         return Some(Reason::ReviewOutstanding);
     }
-    let is_within = question.action.is_within_session();
-    match (&question.operation, &question.grant) {
+    let is_within = asked.action.is_within_session();
+    match (asked.operation, &question.grant) {
         // An operation without a grant or without a description is a fault of the caller; deny. So is
         // one that is asked about as something else than it is.
         (None, _) | (_, None) if is_within => Some(Reason::GrantNotLive),
-        (Some(operation), _) if is_within && operation.action() != question.action => {
+        (Some(operation), _) if is_within && operation.action() != asked.action => {
             Some(Reason::FeatureRefused)
         }
         (Some(operation), _) if operation.detail.len() > OPERATION_DETAIL_BYTES_MAX => {
@@ -349,8 +445,8 @@ fn refused_before_policy(question: &Question) -> Option<Reason> {
     }
 }
 
-fn refused_by_constraints(question: &Question, constraints: &Constraints) -> Option<Reason> {
-    match (question.action, &question.request, &question.operation) {
+fn refused_by_constraints(asked: Asked<'_>, constraints: &Constraints) -> Option<Reason> {
+    match (asked.action, &asked.question.request, asked.operation) {
         (Action::RequestCreate, Some(request), _)
             if request.duration_s > constraints.max_duration_s =>
         {
@@ -425,11 +521,12 @@ fn merge(old: &mut Requirement, new: &Requirement) -> bool {
     }
 }
 
-fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
+fn unmet(asked: Asked<'_>, requirements: &[Requirement]) -> Vec<Unmet> {
+    let question = asked.question;
     let mut unmet = Vec::new();
     // A new request stands on its own: what an older grant was given for excuses nothing.
-    let has_grant = question.grant.is_some() && question.action != Action::RequestCreate;
-    if question.action == Action::SessionOpen && !has_grant {
+    let has_grant = question.grant.is_some() && asked.action != Action::RequestCreate;
+    if asked.action == Action::SessionOpen && !has_grant {
         unmet.push(Unmet::Grant);
     }
     for requirement in requirements {
@@ -438,10 +535,10 @@ fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
                 strength,
                 max_age_s,
             } => {
-                let age_s = question.now.since(question.authentication.at).as_secs();
+                let age_s = asked.now.since(question.authentication.at).as_secs();
                 let is_fresh = max_age_s.is_none_or(|max| age_s <= max);
                 // An operation runs within a session whose sign-in was checked when it opened.
-                let is_checked_here = !question.action.is_within_session();
+                let is_checked_here = !asked.action.is_within_session();
                 if is_checked_here && (question.authentication.strength < *strength || !is_fresh) {
                     unmet.push(Unmet::Mfa {
                         strength: *strength,
@@ -473,7 +570,7 @@ fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
                 }
             }
             // Votes come after the request exists; before a session they are simply missing.
-            Requirement::Approval { count, from } if question.action == Action::SessionOpen => {
+            Requirement::Approval { count, from } if asked.action == Action::SessionOpen => {
                 unmet.push(Unmet::Approval {
                     count: *count,
                     from: from.clone(),
@@ -482,14 +579,14 @@ fn unmet(question: &Question, requirements: &[Requirement]) -> Vec<Unmet> {
             Requirement::Approval { .. } => {}
         }
     }
-    unmet.extend(hold_terms(question, requirements).map(Unmet::CommandApproval));
+    unmet.extend(hold_terms(asked, requirements).map(Unmet::CommandApproval));
     unmet
 }
 
 /// What the command that is about to run has to wait for: of each group the largest count, of all times
 /// the shortest.
-fn hold_terms(question: &Question, requirements: &[Requirement]) -> Option<HoldTerms> {
-    let command = match (question.action, &question.operation) {
+fn hold_terms(asked: Asked<'_>, requirements: &[Requirement]) -> Option<HoldTerms> {
+    let command = match (asked.action, asked.operation) {
         (Action::OperationRun, Some(operation)) => match operation.kind {
             OperationKind::Exec | OperationKind::TypedCommand | OperationKind::Statement => {
                 &operation.detail

@@ -6,7 +6,7 @@
     reason = "tests stop at the first surprise"
 )]
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use proptest::prelude::*;
 
@@ -27,9 +27,34 @@ const ACTIONS: [Action; 4] = [
     Action::FeatureUse,
 ];
 
+/// The decision. About an operation, the one that is made for its session must be the same: every rule tested
+/// here holds for both.
+fn decided(policies: &Policies, question: &Question) -> Decision {
+    let decision = decide(policies, question);
+    if let Some(operation) = &question.operation
+        && operation.action() == question.action
+    {
+        let policies = Policies {
+            evaluation: policies.evaluation.clone(),
+            asked: Mutex::default(),
+        };
+        let session = SessionQuestion::new(question);
+        let answer = decide_operation(&policies, &session, operation, question.now);
+        let expected = match decision.clone() {
+            Decision::Permit(_) => OperationAnswer::Permit,
+            Decision::Challenge { unmet, trace, .. } => {
+                OperationAnswer::Challenge(unmet, trace.bundle.unwrap())
+            }
+            Decision::Deny { reasons, .. } => OperationAnswer::Deny(reasons[0]),
+        };
+        assert_eq!(answer, expected);
+    }
+    decision
+}
+
 /// The reason of a denial; anything else fails the test.
 fn denied(policies: &Policies, question: &Question) -> Reason {
-    match decide(policies, question) {
+    match decided(policies, question) {
         Decision::Deny { reasons, .. } => {
             assert_eq!(reasons.len(), 1);
             reasons[0]
@@ -40,14 +65,17 @@ fn denied(policies: &Policies, question: &Question) -> Reason {
 
 /// What a challenge misses; anything else fails the test.
 fn missing(policies: &Policies, question: &Question) -> Vec<Unmet> {
-    match decide(policies, question) {
+    match decided(policies, question) {
         Decision::Challenge { unmet, .. } => unmet,
         other => panic!("not challenged: {other:?}"),
     }
 }
 
 fn permitted(policies: &Policies, question: &Question) -> Authorisation {
-    crate::fixture::authorisation(policies, question)
+    match decided(policies, question) {
+        Decision::Permit(authorisation) => *authorisation,
+        other => panic!("not permitted: {other:?}"),
+    }
 }
 
 fn lock(scope: LockScope) -> Lock {
@@ -702,6 +730,34 @@ fn an_operation_asked_about_under_another_action_is_refused() {
             Reason::FeatureRefused
         );
     }
+}
+
+/// PO-3: two sessions are told from each other by every fact, and what an operation brings itself is none.
+#[test]
+fn the_digest_of_a_session_changes_with_every_fact_of_it_and_with_nothing_else() {
+    let digest = |edit: fn(&mut Question)| {
+        let mut question = question(Action::SessionOpen);
+        edit(&mut question);
+        *SessionQuestion::new(&question).digest().unwrap()
+    };
+    let base = digest(|_| {});
+    let edits: [fn(&mut Question); 10] = [
+        |q| q.principal.groups.push("sre".into()),
+        |q| q.principal.name = "bob".parse().unwrap(),
+        |q| q.authentication.strength = AuthenticationStrength::SingleFactor,
+        |q| q.authentication.at = at(5),
+        |q| q.network.ip = "192.0.2.11".parse().unwrap(),
+        |q| drop(q.target.labels.insert("env".into(), "prod".into())),
+        |q| q.account.name = "app".parse().unwrap(),
+        |q| q.grant = None,
+        |q| q.locks.push(lock(LockScope::Everything)),
+        |q| q.history.open_reviews = 1,
+    ];
+    for (place, edit) in edits.into_iter().enumerate() {
+        assert_ne!(digest(edit), base, "edit {place}");
+    }
+    assert_eq!(digest(|q| q.action = Action::OperationRun), base);
+    assert_eq!(digest(|q| q.now = at(7)), base);
 }
 
 /// GW-1, F4: nobody gets a forwarding or another subsystem under the permission to run things.

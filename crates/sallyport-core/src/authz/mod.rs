@@ -14,12 +14,12 @@ mod reason;
 
 pub use admin::{AdminAction, is_admin_permitted};
 pub use decide::{
-    Authorisation, Decision, Evaluation, PolicyEngine, PolicyError, TerminalRules, Trace, Unmet,
-    decide, terminal_rules,
+    Authorisation, Decision, Evaluation, OperationAnswer, PolicyEngine, PolicyError, TerminalRules,
+    Trace, Unmet, decide, decide_operation, terminal_rules,
 };
 pub use permit::{Permit, PermitError, PermitIds, PermitTerms, SignedPermit};
 pub use question::{
     AccountFacts, Action, GrantFacts, HistoryFacts, NetworkFacts, OperationFacts, PrincipalFacts,
-    Question, RequestFacts, TargetFacts,
+    Question, RequestFacts, SessionQuestion, TargetFacts,
 };
 pub use reason::Reason;

@@ -190,3 +190,55 @@ impl Question {
         }
     }
 }
+
+/// What every operation of one open session is asked with: the facts its permit was given on.
+///
+/// A session asks thousands of times; what never changes meanwhile is named once, so that a policy engine
+/// can tell the same question from another without reading all of it again.
+#[derive(Clone, Debug)]
+pub struct SessionQuestion {
+    question: Question,
+    digest: Option<[u8; 32]>,
+}
+
+impl SessionQuestion {
+    /// Of a session that was opened on these facts.
+    #[must_use]
+    pub fn new(question: &Question) -> Self {
+        // What an operation brings itself is no fact of the session.
+        let question = Question {
+            action: Action::OperationRun,
+            now: Timestamp::EPOCH,
+            operation: None,
+            ..question.clone()
+        };
+        let digest = serde_json::to_vec(&question)
+            .ok()
+            .map(|bytes| Sha256::digest(bytes).into());
+        Self { question, digest }
+    }
+
+    /// The facts. Their action, time and operation mean nothing.
+    pub(super) const fn facts(&self) -> &Question {
+        &self.question
+    }
+
+    /// SHA-256 over every fact of the session; none if that could not be made, and then nothing about it may
+    /// be remembered.
+    #[must_use]
+    pub const fn digest(&self) -> Option<&[u8; 32]> {
+        self.digest.as_ref()
+    }
+
+    /// When the strongest factor of the person was checked.
+    #[must_use]
+    pub const fn authenticated_at(&self) -> Timestamp {
+        self.question.authentication.at
+    }
+
+    /// The whole question about one operation.
+    #[must_use]
+    pub fn about(&self, operation: &Operation, now: Timestamp) -> Question {
+        self.question.about_operation(operation.clone(), now)
+    }
+}

@@ -28,7 +28,17 @@ fn operation(kind: OperationKind) -> Operation {
 }
 
 fn check_now(bundle: &str, terms: &PermitTerms, kind: OperationKind) -> OperationDecision {
-    check(engine(bundle).as_ref(), terms, &operation(kind), START)
+    check_at(engine(bundle).as_ref(), terms, &operation(kind), START)
+}
+
+fn check_at(
+    engine: &dyn PolicyEngine,
+    terms: &PermitTerms,
+    operation: &Operation,
+    now: Timestamp,
+) -> OperationDecision {
+    let session = SessionQuestion::new(&terms.question);
+    check(engine, terms, &session, operation, now)
 }
 
 /// PO-3
@@ -79,11 +89,11 @@ fn nothing_begins_at_or_after_the_last_moment_of_the_grant() {
     let exec = operation(OperationKind::Exec);
     let last = terms.expires_at.minus(Duration::from_millis(1));
     assert_eq!(
-        check(bundle.as_ref(), &terms, &exec, last),
+        check_at(bundle.as_ref(), &terms, &exec, last),
         OperationDecision::Permitted
     );
     assert_eq!(
-        check(bundle.as_ref(), &terms, &exec, terms.expires_at),
+        check_at(bundle.as_ref(), &terms, &exec, terms.expires_at),
         OperationDecision::Refused(Reason::GrantNotLive)
     );
 }

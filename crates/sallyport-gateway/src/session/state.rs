@@ -14,7 +14,7 @@ use std::{
 
 use sallyport_api::gateway::Keystrokes;
 use sallyport_core::{
-    authz::Permit,
+    authz::{Permit, SessionQuestion},
     entropy::Entropy,
     id::{OperationId, SessionId, WatcherId},
     policy::Constraints,
@@ -50,6 +50,8 @@ pub(crate) struct SessionStart {
 #[derive(Debug)]
 pub struct SessionState {
     permit: Permit,
+    /// The permit's, as operations are asked about.
+    question: SessionQuestion,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started_at: Timestamp,
     pub(super) recorder: Recorder,
@@ -76,6 +78,7 @@ impl SessionState {
         let owner = start.permit.terms().question.principal.id.clone();
         let state = Self {
             others: Others::new(owner, start.started_at),
+            question: SessionQuestion::new(&start.permit.terms().question),
             permit: start.permit,
             clock: start.clock,
             started_at: start.started_at,
@@ -105,6 +108,10 @@ impl SessionState {
 
     pub(crate) const fn permit(&self) -> &Permit {
         &self.permit
+    }
+
+    pub(super) const fn question(&self) -> &SessionQuestion {
+        &self.question
     }
 
     /// Applies limits besides those already in force; the stricter of both holds.
