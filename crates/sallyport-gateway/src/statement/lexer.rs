@@ -41,6 +41,20 @@ pub(super) enum Kind {
     Symbol,
 }
 
+impl Kind {
+    /// One character for each kind.
+    pub(super) const fn letter(self) -> char {
+        match self {
+            Self::Word => 'w',
+            Self::Name => 'n',
+            Self::Text => 't',
+            Self::Number => '1',
+            Self::Parameter => '$',
+            Self::Symbol => 's',
+        }
+    }
+}
+
 /// A token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {

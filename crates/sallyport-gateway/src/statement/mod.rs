@@ -22,6 +22,7 @@
 mod functions;
 mod leading;
 mod lexer;
+mod shapes;
 mod structure;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ use std::collections::BTreeSet;
 use sallyport_core::session::{ANY_RELATION, StatementFacts, Verb};
 
 use self::lexer::Unclear;
+pub use self::shapes::Shapes;
 
 /// Longest text that is read.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
@@ -83,6 +85,8 @@ pub struct Place<'a> {
     /// The database that names without one mean. PostgreSQL: the connection's. MySQL: the one in use, if
     /// that is certain.
     pub database: Option<&'a str>,
+    /// What is remembered of statements that were read before in the same session.
+    pub shapes: Option<&'a Shapes>,
 }
 
 /// What the statements of a client's message do. `sql` is its text, as the client sent it.
@@ -153,8 +157,16 @@ pub fn fuzz(bytes: &[u8]) {
         let place = Place {
             dialect,
             database: Some("shop"),
+            shapes: None,
         };
         let facts = read(bytes, place);
+        // What is remembered is what was read.
+        let shapes = Shapes::default();
+        let remembering = Place {
+            shapes: Some(&shapes),
+            ..place
+        };
+        assert!(read(bytes, remembering) == facts && read(bytes, remembering) == facts);
         // Whatever stands before it, a statement behind a border is seen, or nothing is understood.
         let both = [bytes, b"\n;DROP TABLE t"].concat();
         let verb = read(&both, place).verb();

@@ -32,6 +32,8 @@ use super::{
 
 /// How deep the parser goes.
 const PARSED_DEPTH_MAX: usize = 50;
+/// Digits that fit into any number that the parser reads for its value.
+const PLAIN_NUMBER_BYTES_MAX: usize = 18;
 /// Longest text that the parser gets as it is, when nothing in it could be taken for anything else.
 const SHOWN_TEXT_BYTES_MAX: usize = 64;
 
@@ -72,6 +74,23 @@ const UNREAD: [&str; 27] = [
 
 /// Facts of a query or a change of rows.
 pub(super) fn facts(tokens: &[Token<'_>], place: Place<'_>) -> Result<StatementFacts, Unclear> {
+    let text = neutral(tokens, place);
+    let Some(shapes) = place.shapes else {
+        return facts_of(tokens, &text, place);
+    };
+    // All that is looked at below: the text that is parsed, and the kind of each token.
+    let mut shape = text.clone();
+    shape.push('\0');
+    shape.extend(tokens.iter().map(|token| token.kind.letter()));
+    if let Some(facts) = shapes.find(&shape, place) {
+        return Ok(facts);
+    }
+    let facts = facts_of(tokens, &text, place)?;
+    shapes.keep(shape, place, &facts);
+    Ok(facts)
+}
+
+fn facts_of(tokens: &[Token<'_>], text: &str, place: Place<'_>) -> Result<StatementFacts, Unclear> {
     if tokens
         .iter()
         .zip(previous(tokens))
@@ -79,7 +98,7 @@ pub(super) fn facts(tokens: &[Token<'_>], place: Place<'_>) -> Result<StatementF
     {
         return Err(Unclear);
     }
-    let statement = parse(tokens, place)?;
+    let statement = parse(text, place)?;
     let is_known = matches!(
         statement,
         Statement::Query(_)
@@ -126,7 +145,8 @@ fn previous<'t, 'a>(tokens: &'t [Token<'a>]) -> impl Iterator<Item = Option<&'t 
 
 /// Facts of a definition, of which the parser only says what it is about.
 pub(super) fn definition(tokens: &[Token<'_>], place: Place<'_>, verb: Verb) -> StatementFacts {
-    let mut facts = match parse(tokens, place).and_then(|statement| defined(&statement, place)) {
+    let text = neutral(tokens, place);
+    let mut facts = match parse(&text, place).and_then(|statement| defined(&statement, place)) {
         Ok(facts) => facts,
         Err(Unclear) => about_anything(verb),
     };
@@ -185,17 +205,16 @@ pub(super) fn relation_of(tokens: &[Token<'_>], place: Place<'_>) -> Result<Stri
     spelt(&parts, place)
 }
 
-/// The statement that the parser makes of tokens: exactly one.
-fn parse(tokens: &[Token<'_>], place: Place<'_>) -> Result<Statement, Unclear> {
-    let text = neutral(tokens, place);
+/// The statement that the parser makes of a neutral text: exactly one.
+fn parse(text: &str, place: Place<'_>) -> Result<Statement, Unclear> {
     let parsed = match place.dialect {
         Dialect::Postgres => Parser::new(&PostgreSqlDialect {})
             .with_recursion_limit(PARSED_DEPTH_MAX)
-            .try_with_sql(&text)
+            .try_with_sql(text)
             .and_then(|mut parser| parser.parse_statements()),
         Dialect::MySql { .. } => Parser::new(&MySqlDialect {})
             .with_recursion_limit(PARSED_DEPTH_MAX)
-            .try_with_sql(&text)
+            .try_with_sql(text)
             .and_then(|mut parser| parser.parse_statements()),
     };
     let mut statements = parsed.map_err(|_| Unclear)?;
@@ -205,7 +224,16 @@ fn parse(tokens: &[Token<'_>], place: Place<'_>) -> Result<Statement, Unclear> {
     }
 }
 
-/// Tokens as text again, in which nothing can be taken for anything else.
+/// A number of which the parser only sees that it is one: it makes the same of every other that is as long.
+fn is_plain_number(number: &str) -> bool {
+    number.len() <= PLAIN_NUMBER_BYTES_MAX
+        && number
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// Tokens as text again, in which nothing can be taken for anything else. Numbers lose their digits, so that
+/// statements that differ in them alone have one shape.
 fn neutral(tokens: &[Token<'_>], place: Place<'_>) -> String {
     let mut text = String::new();
     for token in tokens {
@@ -232,6 +260,9 @@ fn neutral(tokens: &[Token<'_>], place: Place<'_>) -> String {
                 text.push_str(if token.is_glued { " '" } else { "'" });
                 text.push_str(if is_plain { &token.text } else { "x" });
                 text.push_str("' ");
+            }
+            Kind::Number if is_plain_number(&token.text) => {
+                text.extend(token.text.chars().map(|c| if c == '.' { c } else { '1' }));
             }
             Kind::Word | Kind::Number | Kind::Parameter | Kind::Symbol => {
                 text.push_str(&token.text)

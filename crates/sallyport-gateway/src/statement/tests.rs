@@ -7,6 +7,7 @@ use super::*;
 const POSTGRES: Place<'static> = Place {
     dialect: Dialect::Postgres,
     database: Some("shop"),
+    shapes: None,
 };
 const MYSQL: Place<'static> = Place {
     dialect: Dialect::MySql {
@@ -14,6 +15,7 @@ const MYSQL: Place<'static> = Place {
         quotes: DoubleQuotes::Text,
     },
     database: Some("shop"),
+    shapes: None,
 };
 
 fn verb(sql: &str) -> Verb {
@@ -498,6 +500,7 @@ fn given_mysql_then_its_own_comments_quotes_and_statements_count() {
             quotes: DoubleQuotes::Unsure,
         },
         database: None,
+        shapes: None,
     };
     assert_eq!(read(b"SELECT 'it\\'s'", unsure).verb(), Verb::Unknown);
     assert_eq!(read(b"SELECT \"sleep\"(5)", unsure).verb(), Verb::Unknown);
@@ -575,6 +578,69 @@ proptest! {
         prop_assert!(matches!(facts.verb(), Verb::Read | Verb::Unknown));
         if !value.contains('\\') {
             prop_assert_eq!(facts.verb(), Verb::Read, "{}", sql);
+        }
+    }
+
+    /// PO-3, E2: a statement that is known by its shape is read as it would be read for the first time, whatever
+    /// was read before it.
+    #[test]
+    fn given_statements_of_known_shapes_then_they_are_read_as_for_the_first_time(
+        picks in prop::collection::vec(
+            (
+                prop::sample::select(vec![
+                    "SELECT # FROM @ WHERE a = #",
+                    "SELECT # FROM \"@\" WHERE a = '@'",
+                    "SELECT set_config('@', '#', true)",
+                    "SELECT set_config('search_path', '@', true)",
+                    "SELECT set_config('transaction_read_only', '#', true)",
+                    "DELETE FROM @ WHERE #",
+                    "DELETE FROM t WHERE @",
+                    "DELETE FROM t WHERE '@'",
+                    "UPDATE t SET a = # WHERE @ = #",
+                    "WITH @ AS (SELECT #) SELECT * FROM a, b",
+                    "SELECT @(#)",
+                    "SELECT \"@\"(#)",
+                    "SELECT #.# FROM @; DROP TABLE @",
+                    "SELECT 1 @ FROM t",
+                    "SELECT # LIMIT #",
+                    "SELECT a.@ FROM a",
+                    "INSERT INTO @ VALUES (#, '@')",
+                ]),
+                prop::sample::select(vec!["0", "1", "42", "1.5", "1e3", "99999999999999999999", "0x1f"]),
+                prop::sample::select(vec!["a", "b", "A", "only", "into", "pg_sleep", "nextval", "lower", "true"]),
+            ),
+            1..24,
+        ),
+        is_postgres: bool,
+    ) {
+        let shapes = Shapes::default();
+        for (template, number, word) in picks {
+            let sql = template.replace('#', number).replace('@', word);
+            let anew = if is_postgres { POSTGRES } else { MYSQL };
+            let known = Place { shapes: Some(&shapes), ..anew };
+            prop_assert_eq!(read(sql.as_bytes(), known), read(sql.as_bytes(), anew), "{}", sql);
+        }
+    }
+}
+
+/// E2: what is remembered is bounded, and a session elsewhere knows nothing of it.
+#[test]
+fn given_many_shapes_or_another_place_then_nothing_wrong_is_remembered() {
+    let shapes = Shapes::default();
+    for database in ["shop", "stock"] {
+        let place = Place {
+            database: Some(database),
+            shapes: Some(&shapes),
+            ..POSTGRES
+        };
+        for table in 0..500 {
+            let sql = format!("SELECT 1 FROM t{table}");
+            let relation = format!("{database}.*.t{table}");
+            assert_eq!(
+                read(sql.as_bytes(), place).relations,
+                BTreeSet::from([relation])
+            );
+            assert!(shapes.len() <= 128);
         }
     }
 }

@@ -50,7 +50,14 @@ impl Text {
         // What stands between double quotes is a setting that no server reports.
         let quotes = DoubleQuotes::Unsure;
         let dialect = Dialect::MySql { backslash, quotes };
-        let facts = Arc::new(statement::read(sql, Place { dialect, database }));
+        let facts = Arc::new(statement::read(
+            sql,
+            Place {
+                dialect,
+                database,
+                shapes: None,
+            },
+        ));
         let hides = contains(sql, TRACKER);
         if text.len() <= OPERATION_DETAIL_BYTES_MAX {
             return Self {

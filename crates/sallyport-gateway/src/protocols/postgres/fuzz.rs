@@ -19,6 +19,7 @@ use super::{
     operations::{self, Text},
     startup,
 };
+use crate::statement::Shapes;
 
 /// Rounds of hashing that are worth a fuzzer's time.
 const HASHED_ROUNDS_MAX: u32 = 16;
@@ -68,7 +69,7 @@ pub fn fuzz_messages(mut bytes: &[u8]) {
                 let Ok(bound) = operations::bind(body, true) else {
                     continue;
                 };
-                let text = Text::of(bound.statement, "shop");
+                let text = Text::of(bound.statement, "shop", &Shapes::default());
                 let record = text.record(&bound.parameters);
                 let is_bounded = |value: &String| value.len() <= PARAMETER_BYTES_MAX;
                 assert!(record.parameters.iter().flatten().all(is_bounded));
@@ -89,7 +90,7 @@ pub fn fuzz_messages(mut bytes: &[u8]) {
             }
             _ => {
                 if let Ok(sql) = body.text() {
-                    let text = Text::of(sql, "shop");
+                    let text = Text::of(sql, "shop", &Shapes::default());
                     assert!(text.operation().detail.len() <= OPERATION_DETAIL_BYTES_MAX);
                     let _ = text.in_doubt();
                 }

@@ -15,7 +15,7 @@ use sallyport_core::session::{
 };
 
 use super::codec::{Body, CodecError};
-use crate::statement::{self, Dialect, Place};
+use crate::statement::{self, Dialect, Place, Shapes};
 
 /// Words in SQL by which prepared statements of a session change their meaning unseen by the protocol.
 const REDEFINING: [&[u8]; 3] = [b"prepare", b"deallocate", b"discard"];
@@ -41,10 +41,12 @@ pub(super) struct Text {
 
 impl Text {
     /// Text as the client sent it; invalid UTF-8 is replaced in the evidence.
-    pub(super) fn of(sql: &[u8], database: &str) -> Self {
+    /// `shapes` are those of its session.
+    pub(super) fn of(sql: &[u8], database: &str, shapes: &Shapes) -> Self {
         let place = Place {
             dialect: Dialect::Postgres,
             database: Some(database),
+            shapes: Some(shapes),
         };
         Self::new(sql, statement::read(sql, place))
     }
@@ -52,7 +54,7 @@ impl Text {
     fn new(sql: &[u8], facts: StatementFacts) -> Self {
         let facts = Arc::new(facts);
         let text = String::from_utf8_lossy(sql);
-        let redefines = REDEFINING.iter().any(|word| contains(sql, word));
+        let redefines = is_redefining(sql);
         if text.len() <= OPERATION_DETAIL_BYTES_MAX {
             return Self {
                 detail: text.into(),
@@ -141,9 +143,15 @@ impl Text {
     }
 }
 
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len())
-        .any(|window| window.eq_ignore_ascii_case(word))
+fn is_redefining(sql: &[u8]) -> bool {
+    sql.iter().enumerate().any(|(at, first)| {
+        // Looked at in every statement: nearly all that begins here begins otherwise.
+        matches!(first, b'p' | b'P' | b'd' | b'D')
+            && REDEFINING.iter().any(|word| {
+                sql.get(at..at.saturating_add(word.len()))
+                    .is_some_and(|here| here.eq_ignore_ascii_case(word))
+            })
+    })
 }
 
 /// Use of a database.
@@ -362,14 +370,15 @@ mod tests {
     #[test]
     fn given_a_text_that_is_too_long_then_its_beginning_and_the_hash_of_all_are_kept() {
         let sql = format!("SELECT 1 /*{}*/", "x".repeat(OPERATION_DETAIL_BYTES_MAX));
-        let text = Text::of(sql.as_bytes(), "shop");
+        let text = Text::of(sql.as_bytes(), "shop", &Shapes::default());
         let operation = text.operation();
         assert!(operation.detail.len() <= OPERATION_DETAIL_BYTES_MAX);
         assert!(operation.detail.starts_with("SELECT 1 /*xx") && operation.detail.ends_with(CUT));
         let expected = hex::encode(digest(&SHA256, sql.as_bytes()));
         let record = text.record(&Parameters::default());
         assert_eq!(record.text_sha256, Some(expected));
-        let short = Text::of(b"SELECT 1", "shop").record(&Parameters::default());
+        let short =
+            Text::of(b"SELECT 1", "shop", &Shapes::default()).record(&Parameters::default());
         assert_eq!(short.text_sha256, None);
     }
 
@@ -382,9 +391,12 @@ mod tests {
             "/**/discard all",
             "DO 'prepare'",
         ] {
-            assert!(Text::of(sql.as_bytes(), "shop").redefines, "{sql}");
+            assert!(
+                Text::of(sql.as_bytes(), "shop", &Shapes::default()).redefines,
+                "{sql}"
+            );
         }
-        assert!(!Text::of(b"SELECT 1", "shop").redefines);
+        assert!(!Text::of(b"SELECT 1", "shop", &Shapes::default()).redefines);
     }
 
     #[test]
@@ -400,7 +412,7 @@ mod tests {
         fn reading_anything_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), whole: bool) {
             let _ = bind(Body::new(&bytes), whole);
             let _ = function_call(Body::new(&bytes));
-            let _ = Text::of(&bytes, "shop");
+            let _ = Text::of(&bytes, "shop", &Shapes::default());
         }
     }
 }

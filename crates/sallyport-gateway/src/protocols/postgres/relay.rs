@@ -30,6 +30,7 @@ use self::{down::Down, pipeline::Pipeline, up::Up};
 use super::codec::CodecError;
 use crate::{
     session::{ChannelRecord, Session, SessionOver, Words},
+    statement::Shapes,
     stream::{READ_BYTES_MIN, fill},
 };
 
@@ -74,6 +75,7 @@ pub(super) struct Relay {
     record: ChannelRecord,
     /// The one that is used.
     database: String,
+    shapes: Shapes,
     pipeline: Mutex<Pipeline>,
     /// The target has answered something.
     answered: Notify,
@@ -101,6 +103,7 @@ impl Relay {
             session,
             record,
             database,
+            shapes: Shapes::default(),
             pipeline: Mutex::default(),
             answered: Notify::new(),
             is_between: AtomicBool::new(true),

@@ -477,11 +477,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::statement::Shapes;
 
     fn parse(name: &str, sql: &str) -> Asked {
         Asked::Parse {
             name: name.into(),
-            text: Arc::new(Text::of(sql.as_bytes(), "shop")),
+            text: Arc::new(Text::of(sql.as_bytes(), "shop", &Shapes::default())),
         }
     }
 

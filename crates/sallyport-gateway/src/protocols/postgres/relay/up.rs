@@ -265,7 +265,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         if !body.is_empty() {
             return Err(RelayError::Client(CodecError::Body));
         }
-        let text = Text::of(sql, &self.relay.database);
+        let text = Text::of(sql, &self.relay.database, &self.relay.shapes);
         self.run_statement(&text, &Parameters::default(), true)
             .await
     }
@@ -400,7 +400,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
     async fn parse(&mut self, mut body: Body<'_>) -> Result<Verdict, RelayError> {
         let name = body.text().map_err(RelayError::Client)?;
         let sql = body.text().map_err(RelayError::Client)?;
-        let text = Text::of(sql, &self.relay.database);
+        let text = Text::of(sql, &self.relay.database, &self.relay.shapes);
         let operation = text.operation();
         let has_room = self.relay.pipeline().has_room_for(name, &text);
         let reason = match self.relay.session.check(&operation) {
