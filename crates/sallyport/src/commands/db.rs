@@ -1,6 +1,9 @@
 //! `sallyport db …`: databases through the gateway with the clients people have.
 
+mod listen;
+
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -66,10 +69,25 @@ enum Verb {
         #[arg(last = true, value_name = "WORD")]
         words: Vec<String>,
     },
+    /// Take PostgreSQL clients on this machine until Ctrl-C: GUI tools and others that cannot be given a
+    /// pass of minutes or an authority. Each connection gets a pass of its own
+    Listen {
+        /// Account on a target, such as app@orders
+        #[arg(value_name = "ACCOUNT@TARGET", value_parser = account_on_target)]
+        on: Selector,
+        /// Address of this machine's loopback; any free port when left out
+        #[arg(long, value_name = "ADDRESS:PORT", default_value_t = ANY_PORT)]
+        listen: SocketAddr,
+        /// Database, whatever clients name; theirs when left out, or the account's name
+        #[arg(long, value_name = "NAME")]
+        database: Option<String>,
+    },
 }
 
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 impl Db {
-    /// Makes a pass, and prints it or runs a client with it.
+    /// Makes a pass, and prints it or runs a client with it; or takes clients that need none.
     pub async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.client()?;
         match self.verb {
@@ -130,6 +148,11 @@ impl Db {
                 let error = command.args(words).exec();
                 Err(cannot_run(&program, &error))
             }
+            Verb::Listen {
+                on,
+                listen,
+                database,
+            } => listen::run(context, on, listen, database).await,
         }
     }
 }

@@ -6,5 +6,6 @@ mod drivers;
 mod engine;
 mod held;
 mod hostile;
+mod listen;
 mod refusal;
 mod story;
