@@ -154,7 +154,11 @@ fn postgres(
                 sets_access_mode: true,
                 ..about_anything(Verb::Session)
             },
-            _ => setting(&name_at(words, 1)?),
+            _ => match name_at(words, 1)?.as_str() {
+                // Back to what the connection began with, which was looked at.
+                "client_encoding" => only(Verb::Session),
+                name => setting(name),
+            },
         },
         "COPY" => copy(words, place, wrapping)?,
         "TRUNCATE" => StatementFacts {
@@ -207,6 +211,10 @@ fn explain(
         let end = words.0.iter().position(|token| token.is_symbol(")"));
         let end = end.ok_or(Unclear)?;
         let list = words.0.get(body..end).unwrap_or_default();
+        // An option in quotes is the same option.
+        if list.iter().any(|token| token.kind == Kind::Name) {
+            return Err(Unclear);
+        }
         runs |= Words(list).has("ANALYZE") || Words(list).has("ANALYSE");
         body = end.saturating_add(1);
     }
@@ -251,19 +259,33 @@ fn postgres_set(words: Words<'_, '_>) -> Result<StatementFacts, Unclear> {
             }
             ("CONSTRAINTS", _) => only(Verb::Session),
             ("TIME", "ZONE") => only(Verb::Session),
-            ("NAMES", _) => only(Verb::Session),
+            ("NAMES", _) => encoding(words.from(start.saturating_add(1)))?,
             ("SCHEMA", _) => about_anything(Verb::Session),
             ("XML", "OPTION") => only(Verb::Session),
-            _ => setting(&name_at(words, start)?),
+            _ => match name_at(words, start)?.as_str() {
+                "client_encoding" => encoding(words.from(start.saturating_add(2)))?,
+                name => setting(name),
+            },
         },
     )
+}
+
+/// Another encoding, with which what follows would be read by other rules before the server's answer tells:
+/// only one that reads the same is clear.
+fn encoding(value: &[Token<'_>]) -> Result<StatementFacts, Unclear> {
+    match value {
+        [] => Ok(only(Verb::Session)),
+        [name] if name.is_word("DEFAULT") || is_plain_encoding(&name.text) => {
+            Ok(only(Verb::Session))
+        }
+        _ => Err(Unclear),
+    }
 }
 
 /// Settings of PostgreSQL that change how a session reads, shows and plans, and nothing else.
 const HARMLESS_SETTINGS: &[&str] = &[
     "application_name",
     "bytea_output",
-    "client_encoding",
     "client_min_messages",
     "cursor_tuple_fraction",
     "datestyle",
@@ -317,6 +339,23 @@ pub(super) fn setting(name: &str) -> StatementFacts {
     }
 }
 
+/// Encodings in which every byte below 128 is the ASCII character: what a reader of SQL here takes for a
+/// quote is one to the server, too.
+const ENCODINGS: [&str; 8] = [
+    "utf8", "unicode", "sqlascii", "latin1", "latin9", "win1250", "win1252", "iso88591",
+];
+
+/// Whether an encoding is one in which SQL reads the same here and at the server. As servers do, only
+/// letters and digits of its name count.
+pub(crate) fn is_plain_encoding(name: &str) -> bool {
+    let canonical: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    ENCODINGS.contains(&canonical.as_str())
+}
+
 fn copy(
     words: Words<'_, '_>,
     place: Place<'_>,
@@ -344,6 +383,10 @@ fn copy(
     if !matches!(here.as_str(), "STDIN" | "STDOUT") {
         facts.reaches_server = true;
         facts.verbs.insert(Verb::Admin);
+    }
+    // A condition on what comes in may call anything.
+    if words.from(at).iter().any(|token| token.is_word("WHERE")) {
+        return Err(Unclear);
     }
     Ok(facts)
 }
@@ -463,9 +506,11 @@ const HARMLESS_VARIABLES: &[&str] = &[
 ];
 
 fn mysql_set(words: Words<'_, '_>) -> StatementFacts {
+    let is_one = !words.0.iter().any(|token| token.is_symbol(","));
     match (words.at(1).as_str(), words.at(2).as_str()) {
-        ("PASSWORD", _) | ("DEFAULT", "ROLE") => return about_anything(Verb::Dcl),
-        ("NAMES", _) => return only(Verb::Session),
+        ("PASSWORD", _) | ("DEFAULT", "ROLE") if is_one => return about_anything(Verb::Dcl),
+        ("NAMES", _) if is_one => return mysql_names(words.from(2)),
+        ("NAMES" | "PASSWORD", _) | ("DEFAULT", "ROLE") => return StatementFacts::unknown(),
         ("TRANSACTION", _) | ("SESSION" | "LOCAL", "TRANSACTION") => {
             return with_mode(words, only(Verb::Session));
         }
@@ -478,6 +523,20 @@ fn mysql_set(words: Words<'_, '_>) -> StatementFacts {
         facts.add(mysql_assignment(Words(assignment)));
     }
     facts
+}
+
+/// `SET NAMES charset [COLLATE name]`, of which nothing is calculated.
+fn mysql_names(words: &[Token<'_>]) -> StatementFacts {
+    let is_name = |token: &Token<'_>| !matches!(token.kind, Kind::Symbol | Kind::Parameter);
+    let is_plain = match words {
+        [charset] => is_name(charset),
+        [charset, collate, name] => is_name(charset) && collate.is_word("COLLATE") && is_name(name),
+        _ => false,
+    };
+    match is_plain {
+        true => only(Verb::Session),
+        false => StatementFacts::unknown(),
+    }
 }
 
 fn mysql_assignment(words: Words<'_, '_>) -> StatementFacts {
@@ -516,17 +575,44 @@ fn mysql_assignment(words: Words<'_, '_>) -> StatementFacts {
     }
 }
 
+/// Words of `SET` that are not the name of a variable.
+const SETTING_WORDS: &[&str] = &[
+    "committed",
+    "default",
+    "false",
+    "isolation",
+    "level",
+    "local",
+    "off",
+    "on",
+    "only",
+    "read",
+    "repeatable",
+    "serializable",
+    "session",
+    "transaction",
+    "true",
+    "uncommitted",
+    "write",
+];
+
 /// Whether what follows in the same message may be read by other rules.
 pub(super) fn changes_reading(tokens: &[Token<'_>]) -> bool {
     let words = Words(tokens);
     match words.at(0).as_str() {
-        "SET" => {
-            words.has("SQL_MODE")
-                || words.has("NAMES")
-                || words.has("CHARACTER")
-                || words.has("CHARSET")
-                || words.has("CHARACTER_SET_CLIENT")
-        }
+        // Whatever is not known to leave reading alone: a name may be in quotes, and has synonyms.
+        "SET" => !words.0.iter().enumerate().skip(1).all(|(index, token)| {
+            let name = token.text.to_ascii_lowercase();
+            let before = |back: usize| {
+                let at = index.checked_sub(back);
+                at.and_then(|at| words.0.get(at))
+                    .is_some_and(|token| token.is_symbol("@"))
+            };
+            !matches!(token.kind, Kind::Word | Kind::Name)
+                || SETTING_WORDS.contains(&name.as_str())
+                || HARMLESS_VARIABLES.contains(&name.as_str())
+                || (before(1) && !before(2))
+        }),
         "CALL" | "EXECUTE" => true,
         _ => false,
     }

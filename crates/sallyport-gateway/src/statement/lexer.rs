@@ -415,7 +415,9 @@ impl<'a> Lexer<'a> {
         let bytes = leading(rest, is_word_part);
         let word = rest.get(..bytes).ok_or(Unclear)?;
         let after = rest.get(bytes..).ok_or(Unclear)?;
-        if word.len() > NAME_BYTES_MAX || !word.chars().all(is_certain) {
+        // In latin1 this byte, a part of many letters in UTF-8, is a blank for a MySQL server.
+        let may_be_two = !self.is_postgres() && word.bytes().any(|byte| byte == 0xa0);
+        if word.len() > NAME_BYTES_MAX || may_be_two || !word.chars().all(is_certain) {
             return Err(Unclear);
         }
         if after.starts_with('\'') {

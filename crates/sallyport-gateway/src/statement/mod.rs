@@ -29,6 +29,7 @@ use std::collections::BTreeSet;
 
 use sallyport_core::session::{ANY_RELATION, StatementFacts, Verb};
 
+pub(crate) use self::leading::is_plain_encoding;
 use self::lexer::Unclear;
 pub use self::shapes::Shapes;
 

@@ -152,7 +152,53 @@ pub(super) fn definition(tokens: &[Token<'_>], place: Place<'_>, verb: Verb) -> 
     };
     facts.verbs.insert(verb);
     facts.add(calls(tokens));
+    facts.add(filling(tokens, place));
     facts
+}
+
+/// What fills a new relation, or changes what an old one holds, while it is defined: a query behind `AS`,
+/// an expression behind `USING`. As grave as by itself.
+fn filling(tokens: &[Token<'_>], place: Place<'_>) -> StatementFacts {
+    const QUERIES: [&str; 5] = ["SELECT", "WITH", "VALUES", "TABLE", "EXECUTE"];
+    let mut found = StatementFacts::default();
+    let named = |word: &str| tokens.iter().take(6).any(|token| token.is_word(word));
+    // A view runs its query when somebody reads it.
+    if named("VIEW") && !named("MATERIALIZED") {
+        return found;
+    }
+    for (index, token) in tokens.iter().enumerate() {
+        let rest = tokens.get(index.saturating_add(1)..).unwrap_or_default();
+        let begins = rest.iter().find(|token| !token.is_symbol("("));
+        if token.is_word("AS") && begins.is_some_and(|t| QUERIES.iter().any(|w| t.is_word(w))) {
+            // `WITH [NO] DATA` is no part of the query.
+            let with = match rest.last() {
+                Some(last) if last.is_word("DATA") => rest.iter().rposition(|t| t.is_word("WITH")),
+                _ => None,
+            };
+            let body = with.map_or(rest, |with| rest.get(..with).unwrap_or_default());
+            found.add(self::facts(body, place).unwrap_or_else(|Unclear| StatementFacts::unknown()));
+            return found;
+        }
+        let is_change = tokens.first().is_some_and(|first| first.is_word("ALTER"));
+        if is_change && token.is_word("USING") && has_unknown_call(rest) {
+            found.add(StatementFacts::unknown());
+        }
+    }
+    found
+}
+
+fn has_unknown_call(tokens: &[Token<'_>]) -> bool {
+    tokens.windows(2).any(|pair| match pair {
+        [name, bracket] => {
+            bracket.is_symbol("(")
+                && matches!(name.kind, Kind::Word | Kind::Name)
+                && matches!(
+                    effect(&name.text.to_ascii_lowercase()),
+                    Effect::Sets | Effect::Unknown
+                )
+        }
+        _ => false,
+    })
 }
 
 fn defined(statement: &Statement, place: Place<'_>) -> Result<StatementFacts, Unclear> {
@@ -283,10 +329,20 @@ fn calls(tokens: &[Token<'_>]) -> StatementFacts {
         match effect(&name.text.to_ascii_lowercase()) {
             Effect::Reaches => facts.add(reaching()),
             Effect::Writes => facts.add(only(Verb::Write)),
+            Effect::Sets if tokens.first().is_some_and(defines) => {
+                facts.add(about_anything(Verb::Admin));
+            }
             Effect::Computes | Effect::Sets | Effect::Unknown => {}
         }
     }
     facts
+}
+
+/// Whether what begins so is no query, whose calls are looked at one by one.
+fn defines(first: &Token<'_>) -> bool {
+    ["CREATE", "ALTER", "DROP", "TRUNCATE"]
+        .iter()
+        .any(|word| first.is_word(word))
 }
 
 fn reaching() -> StatementFacts {

@@ -644,3 +644,67 @@ fn given_many_shapes_or_another_place_then_nothing_wrong_is_remembered() {
         }
     }
 }
+
+/// G3, G4, PO-3: what would make the rest of a message read by other rules, or run what it does not look like,
+/// is not taken for something harmless.
+#[test]
+fn given_what_changes_reading_or_runs_in_disguise_then_it_is_grave() {
+    for sql in [
+        "SET client_encoding = 'SJIS'",
+        "SET client_encoding TO 'gbk'",
+        "SET SESSION client_encoding TO big5",
+        "SET NAMES 'SJIS'",
+        "EXPLAIN (\"analyze\") DELETE FROM t",
+        "EXPLAIN (VERBOSE, \"analyze\" true) DELETE FROM t",
+        "COPY t FROM STDIN WHERE set_config('role', 'dba', false) IS NOT NULL",
+        "CREATE TABLE x AS SELECT set_config('role', 'dba', false)",
+        "CREATE TABLE x AS SELECT query_to_xml('DELETE FROM t', true, true, '')",
+        "CREATE TABLE x AS EXECUTE p",
+        "CREATE MATERIALIZED VIEW x AS SELECT anything(1) WITH NO DATA",
+        "ALTER TABLE t ALTER c TYPE text USING anything(c)",
+    ] {
+        assert!(verb(sql) >= Verb::Admin, "{sql}: {:?}", verb(sql));
+    }
+    for (sql, expected) in [
+        ("SET client_encoding = 'UTF8'", Verb::Session),
+        ("SET client_encoding TO DEFAULT", Verb::Session),
+        ("RESET client_encoding", Verb::Session),
+        ("SET NAMES 'utf-8'", Verb::Session),
+        ("EXPLAIN (VERBOSE, COSTS off) DELETE FROM t", Verb::Read),
+        ("COPY t FROM STDIN", Verb::Write),
+        (
+            "CREATE TABLE x AS SELECT lower(a) FROM t WITH NO DATA",
+            Verb::Ddl,
+        ),
+        ("CREATE VIEW x AS SELECT anything(1)", Verb::Ddl),
+        ("ALTER TABLE t ALTER c TYPE text USING lower(c)", Verb::Ddl),
+    ] {
+        assert_eq!(verb(sql), expected, "{sql}");
+    }
+}
+
+/// G3, G4: the same with MySQL's ways.
+#[test]
+fn given_a_mysql_setting_in_disguise_then_what_follows_is_not_read_as_before() {
+    for sql in [
+        "SET `sql_mode`='NO_BACKSLASH_ESCAPES'; SELECT '\\'; DROP TABLE t; -- '",
+        "SET @@session.`sql_mode`='ANSI_QUOTES'; SELECT 1",
+        "SET `character_set_client`=gbk; SELECT 1",
+        "SET NAMES utf8mb4, GLOBAL general_log=0",
+        "SET NAMES utf8mb4, @a = anything()",
+        "SET PASSWORD = 'x', GLOBAL general_log=0",
+        "SELECT password, @y\u{e0}FROM secret",
+    ] {
+        let facts = read(sql.as_bytes(), MYSQL);
+        assert!(facts.verb() >= Verb::Admin, "{sql}: {facts:?}");
+    }
+    for sql in [
+        "SET NAMES utf8mb4 COLLATE utf8mb4_bin",
+        "SET autocommit=1; SELECT 1",
+        "SET @a = 1, @b = 2; SELECT @a",
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT 1",
+    ] {
+        let facts = read(sql.as_bytes(), MYSQL);
+        assert!(facts.verb() <= Verb::Session, "{sql}: {facts:?}");
+    }
+}

@@ -179,12 +179,29 @@ pub(super) fn unsupported(name: &str) -> Operation {
     }
 }
 
-/// Whether a statement names the file that the target asks for, as it is or with its backslashes doubled.
+/// Whether a statement names the file that the target asks for, and no longer one that begins or ends so: the
+/// text right behind `INFILE`, as it is or with its backslashes doubled.
 pub(super) fn names_file(sql: &[u8], file: &[u8]) -> bool {
+    const WORD: &[u8] = b"INFILE";
     let doubled = String::from_utf8_lossy(file).replace('\\', "\\\\");
-    let holds =
-        |name: &[u8]| !name.is_empty() && sql.windows(name.len()).any(|window| window == name);
-    holds(file) || holds(doubled.as_bytes())
+    !file.is_empty()
+        && sql
+            .windows(WORD.len())
+            .enumerate()
+            .filter(|(_, window)| window.eq_ignore_ascii_case(WORD))
+            .filter_map(|(at, _)| sql.get(at.saturating_add(WORD.len())..))
+            .filter_map(|rest| quoted(rest.trim_ascii_start()))
+            .any(|name| name == file || name == doubled.as_bytes())
+}
+
+/// What stands between quotes at the beginning of this.
+fn quoted(rest: &[u8]) -> Option<&[u8]> {
+    let (quote, rest) = rest.split_first()?;
+    if !matches!(quote, b'\'' | b'"') {
+        return None;
+    }
+    let end = rest.iter().position(|byte| byte == quote)?;
+    rest.get(..end)
 }
 
 #[cfg(test)]
@@ -223,7 +240,18 @@ mod tests {
             br"LOAD DATA LOCAL INFILE 'C:\\a' INTO TABLE t",
             br"C:\a"
         ));
-        for other in [&b"/etc/passwd"[..], b"", b"/tmp/a.csv2"] {
+        assert!(names_file(
+            b"load data local infile\n \"/tmp/a.csv\" into table t",
+            b"/tmp/a.csv"
+        ));
+        for other in [
+            &b"/etc/passwd"[..],
+            b"",
+            b"/tmp/a.csv2",
+            b"/tmp/a",
+            b"a.csv",
+            b"t",
+        ] {
             assert!(!names_file(sql, other));
         }
     }

@@ -28,10 +28,6 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    pub(super) const fn is_empty(&self) -> bool {
-        self.values.is_empty() && !self.is_cut
-    }
-
     fn push(&mut self, value: Option<Value<'_>>) {
         self.is_cut |=
             matches!(&value, Some(Value::Bytes(bytes)) if bytes.len() > WHOLE_VALUE_BYTES_MAX);

@@ -95,6 +95,16 @@ impl Text {
         }
     }
 
+    /// Whether it may take rows from a cursor.
+    pub(super) fn fetches(&self) -> bool {
+        let words: [&[u8]; 2] = [b"fetch", b"move"];
+        let holds = |word: &&[u8]| {
+            let mut places = self.detail.as_bytes().windows(word.len());
+            places.any(|window| window.eq_ignore_ascii_case(word))
+        };
+        words.iter().any(holds) || self.sha256.is_some()
+    }
+
     fn facts(&self) -> Option<Box<StatementFacts>> {
         Some(Box::new(StatementFacts::clone(&self.facts)))
     }
@@ -189,12 +199,6 @@ pub(super) struct Parameters {
     count: Option<u32>,
     /// Not all of what was bound is in `values`.
     is_cut: bool,
-}
-
-impl Parameters {
-    pub(super) const fn is_empty(&self) -> bool {
-        self.values.is_empty() && !self.is_cut
-    }
 }
 
 /// What a message that binds says, as far as it is read.

@@ -6,6 +6,7 @@
 use sallyport_core::id::SessionId;
 
 use super::codec::Startup;
+use crate::statement::is_plain_encoding;
 
 /// Parameters that change how values are written and how long things may take, and nothing else.
 const ALLOWED: [&str; 13] = [
@@ -22,11 +23,6 @@ const ALLOWED: [&str; 13] = [
     "lock_timeout",
     "statement_timeout",
     "timezone",
-];
-/// Encodings in which every byte below 128 is the ASCII character: what a reader of SQL here takes for a
-/// quote is one to the server, too.
-const ENCODINGS: [&str; 8] = [
-    "utf8", "unicode", "sqlascii", "latin1", "latin9", "win1250", "win1252", "iso88591",
 ];
 /// Longest value of a parameter.
 const VALUE_BYTES_MAX: usize = 512;
@@ -103,17 +99,6 @@ pub(super) fn wanted(startup: &Startup, account: &str) -> Result<Wanted, Startup
         }
     }
     Ok(wanted)
-}
-
-/// Whether an encoding is one in which SQL reads the same here and at the server. As servers do, only
-/// letters and digits of its name count.
-pub(super) fn is_plain_encoding(name: &str) -> bool {
-    let canonical: String = name
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    ENCODINGS.contains(&canonical.as_str())
 }
 
 fn shown(name: &str) -> String {

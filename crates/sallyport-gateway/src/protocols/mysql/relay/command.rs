@@ -212,10 +212,8 @@ where
             self.put_refusal(operation, Reason::FeatureRefused).await;
             return Ok(Begun::Refused(wording::refusal(Reason::FeatureRefused, "")));
         }
-        // Whoever agrees to a statement agrees to its values as well.
-        if !parameters.is_empty()
-            && let OperationDecision::Held(_) = self.setup.session.check(&operation)
-        {
+        // Whoever agrees to a statement agrees to all of it, and to its values as well.
+        if let OperationDecision::Held(_) = self.setup.session.check(&operation) {
             let Some(whole) = text.operation_with(parameters) else {
                 let reason = Reason::OperationTooLong;
                 self.put_refusal(operation, reason).await;
@@ -323,12 +321,15 @@ where
         let count = statement.parameters;
         let parameters = values::read(body, count, &mut statement.types, &statement.ahead);
         let parameters = read(parameters)?;
-        statement.ahead.clear();
         statement.end_cursor();
         let text = Arc::clone(&statement.text);
         match self.begin(&text, &parameters).await? {
             Begun::Refused(told) => self.refuse(&told).await,
             Begun::Running => {
+                // Now the target has used up what was sent ahead. What was refused it never saw.
+                if let Some(statement) = self.statements.get(number) {
+                    statement.ahead.clear();
+                }
                 let expected = Expected::Results { may_ask: false };
                 let outcome = self.ask(packet, expected, &[]).await?;
                 if outcome.status & CURSOR_EXISTS != 0 && outcome.error.is_none() {

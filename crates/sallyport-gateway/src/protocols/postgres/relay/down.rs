@@ -12,12 +12,15 @@ use super::{
     super::{
         codec::{self, Body, CodecError, Header},
         limits::SERVER_WHOLE_BYTES_MAX,
-        startup, wording,
+        wording,
     },
     Never, READ_BYTES_MIN, Relay, RelayError, Unasked, fill,
     pipeline::{Answer, Pipeline},
 };
-use crate::session::{Session, Words};
+use crate::{
+    session::{Session, Words},
+    statement::is_plain_encoding,
+};
 
 /// The direction from the target.
 pub(super) struct Down<'a, R, W> {
@@ -193,9 +196,7 @@ fn follow(
         b'S' => {
             let name = body.text().map_err(RelayError::Target)?;
             let value = body.text().map_err(RelayError::Target)?;
-            if name == b"client_encoding"
-                && !startup::is_plain_encoding(&String::from_utf8_lossy(value))
-            {
+            if name == b"client_encoding" && !is_plain_encoding(&String::from_utf8_lossy(value)) {
                 tracing::warn!(session_id = %session.id(), "a session turned to an encoding in which SQL cannot be read");
                 return Err(RelayError::Encoding);
             }

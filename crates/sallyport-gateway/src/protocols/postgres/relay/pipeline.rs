@@ -179,6 +179,8 @@ pub(super) struct Pipeline {
     is_skipping: bool,
     /// SQL may have given names of statements another meaning.
     is_redefined: bool,
+    /// The target takes rows of a `COPY`, and the client has not said that it has no more.
+    pub(super) is_fed: bool,
     /// The target has said that it closes the connection.
     pub(super) is_over: bool,
 }
@@ -227,9 +229,18 @@ impl Pipeline {
         });
         match pending {
             Known::Is(None) => Known::Is(self.statements.get(name).map(|text| self.sure(text))),
-            Known::Is(Some(text)) => Known::Is(text),
+            Known::Is(Some(text)) => Known::Is(text.map(|text| self.sure(&text))),
             Known::Unsettled => Known::Unsettled,
         }
+    }
+
+    /// Whether messages have made a portal with a name, which SQL can fetch from as from a cursor.
+    pub(super) fn has_named_portal(&self) -> bool {
+        self.portals.keys().any(|name| !name.is_empty())
+            || self
+                .asked
+                .iter()
+                .any(|asked| matches!(asked, Asked::Bind { portal, .. } if !portal.is_empty()))
     }
 
     /// What is bound to a portal.
@@ -284,6 +295,7 @@ impl Pipeline {
 
     fn pop(&mut self) -> Option<Asked> {
         let asked = self.asked.pop_front()?;
+        self.is_fed = false;
         self.defining = self
             .defining
             .saturating_sub(usize::from(is_defining(&asked)));
@@ -307,6 +319,12 @@ impl Pipeline {
 
     /// Notes that rows are copied, whichever way.
     pub(super) fn copying(&mut self, kind: u8) -> Result<(), Unasked> {
+        // The target overlooks a synchronisation that it reads while it is fed, so that none may be waited for.
+        let is_synced = self.asked.iter().any(|asked| matches!(asked, Asked::Sync));
+        if kind == b'G' && is_synced {
+            return Err(Unasked { kind });
+        }
+        self.is_fed = kind == b'G';
         let running = self.running().ok_or(Unasked { kind })?;
         running.copied = Some(Context::new(&SHA256));
         Ok(())

@@ -244,6 +244,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             b'E' => self.execute(body).await,
             b'F' => self.call(body).await,
             b'C' | b'D' => self.name(header.kind, body),
+            // The target would overlook it, and no answer would come.
+            b'S' if self.relay.pipeline().is_fed => Err(RelayError::ClientKind { kind: 'S' }),
             b'S' => {
                 self.push(Asked::Sync);
                 Ok(Verdict::Pass)
@@ -252,7 +254,11 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
                 self.unflushed = 0;
                 Ok(Verdict::Pass)
             }
-            b'd' | b'c' | b'f' => Ok(Verdict::Pass),
+            b'c' | b'f' => {
+                self.relay.pipeline().is_fed = false;
+                Ok(Verdict::Pass)
+            }
+            b'd' => Ok(Verdict::Pass),
             b'X' => Ok(Verdict::Leave),
             kind => Err(RelayError::ClientKind {
                 kind: char::from(kind),
@@ -277,12 +283,14 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         parameters: &Parameters,
         is_simple: bool,
     ) -> Result<Verdict, RelayError> {
+        // A portal of the protocol is a cursor of SQL, and what it would run was decided for nobody yet.
+        let doubted = self.relay.pipeline().has_named_portal() && text.fetches();
+        let doubted = doubted.then(|| text.in_doubt());
+        let text = doubted.as_ref().unwrap_or(text);
         let record = text.record(parameters);
         let mut operation = text.operation();
-        // Whoever agrees to a statement agrees to its values as well.
-        if !parameters.is_empty()
-            && let OperationDecision::Held(_) = self.relay.session.check(&operation)
-        {
+        // Whoever agrees to a statement agrees to all of it, and to its values as well.
+        if let OperationDecision::Held(_) = self.relay.session.check(&operation) {
             let Some(whole) = text.operation_with(parameters) else {
                 let number = self.relay.record.number();
                 let reason = Reason::OperationTooLong;
