@@ -33,6 +33,17 @@ pub(crate) fn user(keyring: &KeyringId, lease_id: &LeaseId) -> String {
     )
 }
 
+/// Whether a user of this name can only be one that this installation made for a lease. People may give names of
+/// their own that begin as these do.
+pub(crate) fn is_user(name: &str, keyring: &KeyringId) -> bool {
+    name.strip_prefix(&prefix(keyring)).is_some_and(|lease| {
+        lease.len() == LEASE_CHARS
+            && lease.bytes().all(|byte| {
+                byte.is_ascii_digit() || (byte.is_ascii_lowercase() && !b"ilou".contains(&byte))
+            })
+    })
+}
+
 fn hash(text: &str, chars: usize) -> String {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     base32(digest.as_ref()).chars().take(chars).collect()
@@ -64,6 +75,17 @@ mod tests {
         assert_eq!(name, user(&keyring, &lease(1)));
         assert_eq!(name.len(), 32);
         assert!(name.starts_with(&prefix(&keyring)));
+        assert!(is_user(&name, &keyring) && !is_user(&name, &other));
+        let begins = prefix(&keyring);
+        for other in [
+            "admins",
+            "",
+            "ABCDEFGHIJKLMNOPQRSTUV",
+            "abcdefghijklmnopqrstuv",
+        ] {
+            assert!(!is_user(&format!("{begins}{other}"), &keyring));
+        }
+        assert!(!is_user(&format!("{name}a"), &keyring));
         assert!(
             name.bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')

@@ -86,7 +86,11 @@ pub(super) async fn made(context: RevokeContext<'_>) -> Result<Vec<String>, Engi
     );
     let rows = query(&mut root, "list the users that were made", &list).await?;
     root.close().await;
-    Ok(rows.iter().map(|row| column(row, 0).to_owned()).collect())
+    let names = rows.iter().map(|row| column(row, 0));
+    Ok(names
+        .filter(|found| name::is_user(found, &keyring))
+        .map(str::to_owned)
+        .collect())
 }
 
 async fn end_connections(root: &mut Connection, user: &str) -> Result<(), EngineError> {

@@ -66,7 +66,11 @@ pub(super) async fn made(context: RevokeContext<'_>) -> Result<Vec<String>, Engi
     )
     .await?;
     root.close().await;
-    Ok(rows.iter().map(|row| column(row, 0).to_owned()).collect())
+    let names = rows.iter().map(|row| column(row, 0));
+    Ok(names
+        .filter(|found| name::is_user(found, &keyring))
+        .map(str::to_owned)
+        .collect())
 }
 
 struct Going<'a> {
