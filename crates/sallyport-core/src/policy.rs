@@ -5,8 +5,10 @@
 //!
 //! Not here: Cedar text and annotations (`sallyport-policy`), which produce these values.
 
+mod budget;
 mod command;
 
+pub use budget::{Budget, Budgets};
 pub use command::{
     COMMAND_PATTERN_BYTES_MAX, CommandRule, ParsePatternError, Pattern, opens_shell,
 };
@@ -116,6 +118,15 @@ pub enum Constraint {
         /// At least one.
         rules: BTreeSet<RedactionRule>,
     },
+    /// Nothing is written by statements.
+    ReadOnly,
+    /// What statements may take before they are cut off.
+    Budget {
+        /// Of what.
+        of: Budget,
+        /// So much.
+        most: u64,
+    },
     /// What prompts of shells look like; commands typed behind them are known to be commands. Not a
     /// limit of its own: it lets single commands be held.
     ShellPrompt {
@@ -154,6 +165,20 @@ pub struct Constraints {
     /// What prompts of shells look like, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shell_prompts: Vec<Pattern>,
+    /// Statements write nothing, and the target's session is told so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_only: bool,
+    /// What statements may take.
+    #[serde(default, skip_serializing_if = "Budgets::is_none")]
+    pub budgets: Budgets,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What holds for constraints that were stored before there was this one.
@@ -179,6 +204,8 @@ impl Default for Constraints {
             shares_keyboard: true,
             redact: BTreeSet::new(),
             shell_prompts: Vec::new(),
+            read_only: false,
+            budgets: Budgets::default(),
         }
     }
 }
@@ -206,6 +233,8 @@ impl Constraints {
             shares_keyboard: self.shares_keyboard && other.shares_keyboard,
             redact: self.redact.union(&other.redact).cloned().collect(),
             shell_prompts: both(self.shell_prompts, &other.shell_prompts),
+            read_only: self.read_only || other.read_only,
+            budgets: self.budgets.strictest(&other.budgets),
         }
     }
 
@@ -236,6 +265,8 @@ impl Constraints {
                     Some(self.watcher_wait_s.map_or(*wait_s, |now| now.min(*wait_s)));
             }
             Constraint::Keyboard { shared } => self.shares_keyboard &= shared,
+            Constraint::ReadOnly => self.read_only = true,
+            Constraint::Budget { of, most } => self.budgets = self.budgets.with(*of, *most),
             Constraint::Redact { rules } => self.redact.extend(rules.iter().cloned()),
             // More lines taken for prompts means more commands seen.
             Constraint::ShellPrompt { patterns } => {
@@ -280,6 +311,18 @@ mod tests {
             Just(Constraint::RecordingFileContent),
             (5_u64..4_000).prop_map(|wait_s| Constraint::Watcher { wait_s }),
             any::<bool>().prop_map(|shared| Constraint::Keyboard { shared }),
+            Just(Constraint::ReadOnly),
+            (
+                prop::sample::select(vec![
+                    Budget::StatementRows,
+                    Budget::StatementBytes,
+                    Budget::StatementSeconds,
+                    Budget::GrantRows,
+                    Budget::GrantBytes,
+                ]),
+                0_u64..1_000
+            )
+                .prop_map(|(of, most)| Constraint::Budget { of, most }),
             prop::collection::btree_set("[a-c]", 1..3).prop_map(|names| Constraint::Redact {
                 rules: names
                     .into_iter()

@@ -242,6 +242,18 @@ impl Operation {
     }
 }
 
+impl Operation {
+    /// Whether it is one of a database that may do more than read.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        match self.kind {
+            OperationKind::Statement => !self.facts.as_ref().is_some_and(|facts| facts.only_read()),
+            OperationKind::FunctionCall | OperationKind::Replication => true,
+            _ => false,
+        }
+    }
+}
+
 /// Longest `detail` of an operation, in bytes. A longer one is refused, not cut.
 pub const OPERATION_DETAIL_BYTES_MAX: usize = 32 * 1024;
 

@@ -50,7 +50,7 @@ pub fn check(
     if terms.expires_at <= now {
         return OperationDecision::Refused(Reason::GrantNotLive);
     }
-    if let Some(reason) = refused_by_permit(&terms.constraints, operation.kind) {
+    if let Some(reason) = refused_by_permit(&terms.constraints, operation) {
         return OperationDecision::Refused(reason);
     }
     match decide_operation(engine, session, operation, now) {
@@ -67,8 +67,11 @@ pub fn check(
     }
 }
 
-fn refused_by_permit(constraints: &Constraints, kind: OperationKind) -> Option<Reason> {
-    match kind {
+fn refused_by_permit(constraints: &Constraints, operation: &Operation) -> Option<Reason> {
+    if constraints.read_only && operation.may_write() {
+        return Some(Reason::ReadOnly);
+    }
+    match operation.kind {
         OperationKind::FileUpload | OperationKind::FileChange | OperationKind::LocalFile => {
             (!constraints.upload).then_some(Reason::UploadRefused)
         }

@@ -16,7 +16,7 @@ use sallyport_core::{
 
 use crate::{
     enforce::{self, Verdict},
-    session::{End, SessionState},
+    session::{End, Ledger, SessionState},
 };
 
 /// How many ends are remembered whose session is not here: those that overtook their session's
@@ -28,6 +28,8 @@ const EARLY_ENDS_MAX: usize = 1_024;
 pub struct LiveSessions {
     table: Mutex<Table>,
     sessions_max: usize,
+    /// What statements under each grant have taken, over sessions that are over, too.
+    pub(crate) ledger: Ledger,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +69,7 @@ impl LiveSessions {
         Self {
             table: Mutex::default(),
             sessions_max,
+            ledger: Ledger::default(),
         }
     }
 

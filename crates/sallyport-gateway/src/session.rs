@@ -7,6 +7,7 @@
 //! Not here: making one ([`crate::door`]), deciding ([`crate::enforce`]), writing
 //! ([`crate::recorder`]).
 
+mod budget;
 mod channel;
 pub(crate) mod closing;
 mod held;
@@ -19,9 +20,13 @@ pub use held::{HeldOperation, HeldStep};
 pub use operation::{OperationResult, OperationStart, RunningOperation};
 pub use oversight::{Typed, Words};
 
+pub(crate) use budget::Ledger;
 pub(crate) use state::{SessionStart, SessionState};
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sallyport_api::gateway::CredentialContent;
 use sallyport_core::{
@@ -147,6 +152,32 @@ impl Session {
         self.state.records_file_content()
     }
 
+    /// Whether statements only read. Its target's session is to be told so.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.state.allowance.is_read_only()
+    }
+
+    /// Whether what statements take is limited.
+    #[must_use]
+    pub fn has_budgets(&self) -> bool {
+        self.state.allowance.is_limited()
+    }
+
+    /// How long one statement may run.
+    #[must_use]
+    pub fn statement_time(&self) -> Option<Duration> {
+        let seconds = self.state.allowance.budgets().statement_seconds?;
+        Some(Duration::from_secs(seconds))
+    }
+
+    /// Takes one more row of a result, of `row_bytes`, for a statement that has these rows and bytes with it.
+    /// The reason when it is too much: then it must not pass.
+    #[must_use]
+    pub fn take_row(&self, rows: u64, bytes: u64, row_bytes: u64) -> Option<Reason> {
+        self.state.allowance.take(rows, bytes, row_bytes)
+    }
+
     /// Connects to the target. The stream is cut the moment the session is over.
     ///
     /// # Errors
@@ -205,6 +236,9 @@ impl Session {
     /// [`Session::begin_operation`].
     #[must_use]
     pub fn check(&self, operation: &Operation) -> OperationDecision {
+        if self.state.allowance.is_read_only() && operation.may_write() {
+            return OperationDecision::Refused(Reason::ReadOnly);
+        }
         let engine = self.node.directives.engine();
         let now = self.node.clock.now();
         let (terms, asked) = (self.permit().terms(), self.state.question());

@@ -337,6 +337,12 @@ struct ExpectedConstraints {
     watcher_wait_s: Option<u64>,
     shares_keyboard: Option<bool>,
     redact: Option<Vec<String>>,
+    read_only: Option<bool>,
+    statement_rows: Option<u64>,
+    statement_bytes: Option<u64>,
+    statement_seconds: Option<u64>,
+    grant_rows: Option<u64>,
+    grant_bytes: Option<u64>,
 }
 
 impl Outcome {
@@ -448,6 +454,36 @@ impl ExpectedConstraints {
                 "shares_keyboard",
                 text(self.shares_keyboard),
                 text(Some(actual.shares_keyboard)),
+            ),
+            (
+                "read_only",
+                text(self.read_only),
+                text(Some(actual.read_only)),
+            ),
+            (
+                "statement_rows",
+                text(self.statement_rows),
+                text(actual.budgets.statement_rows),
+            ),
+            (
+                "statement_bytes",
+                text(self.statement_bytes),
+                text(actual.budgets.statement_bytes),
+            ),
+            (
+                "statement_seconds",
+                text(self.statement_seconds),
+                text(actual.budgets.statement_seconds),
+            ),
+            (
+                "grant_rows",
+                text(self.grant_rows),
+                text(actual.budgets.grant_rows),
+            ),
+            (
+                "grant_bytes",
+                text(self.grant_bytes),
+                text(actual.budgets.grant_bytes),
             ),
             (
                 "redact",

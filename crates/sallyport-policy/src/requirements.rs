@@ -19,6 +19,9 @@
 //! | `@recording_files("content")` | the content of transferred files is recorded, not only size and hash |
 //! | `@watcher("required")`, `@watcher("required, wait=90s")` | nothing passes while nobody else watches; so long without one ends the session |
 //! | `@keyboard("own")`, `@keyboard("shared")` | whether people who join may type |
+//! | `@read_only("enforced")` | statements write nothing, and the target is told so |
+//! | `@statement_rows("1000")`, `@statement_bytes("10MiB")`, `@statement_time("30s")` | what one statement may take |
+//! | `@grant_rows("100000")`, `@grant_bytes("1GiB")` | what all statements under one grant may take |
 //! | `@redact("private_keys, tokens")` | what is kept out of the recording |
 //!
 //! INVARIANT: every number is bounded here, so that no bundle demands what can never be met.
@@ -28,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sallyport_core::{
     access::{HELD_WITHIN_S_MAX, REASON_CHARS_MAX},
     policy::{
-        CommandRule, Constraint, Demand, MAX_DURATION_CEILING_S, Pattern, RedactionRule,
+        Budget, CommandRule, Constraint, Demand, MAX_DURATION_CEILING_S, Pattern, RedactionRule,
         Requirement,
     },
     principal::AuthenticationStrength,
@@ -45,8 +48,10 @@ const APPROVALS_MAX: u64 = 32;
 const PATTERNS_MAX: usize = 64;
 /// How long a command waits when policy does not say: ten minutes, in seconds.
 const COMMAND_WITHIN_S: u64 = 600;
-/// Most content of a session recorded in full: 1 TiB.
-const RECORDING_CONTENT_LIMIT_MAX: u64 = 1 << 40;
+/// Most rows that a limit names.
+const ROWS_MAX: u64 = 1_000_000_000_000;
+/// Most bytes that a size names: 1 TiB.
+const SIZE_MAX: u64 = 1 << 40;
 
 /// How long a session that must be watched goes without a watcher when its policy does not say.
 const WATCHER_WAIT_S: u64 = 60;
@@ -73,7 +78,7 @@ struct Annotation {
     parse: Parser,
 }
 
-const REGISTRY: [Annotation; 14] = [
+const REGISTRY: [Annotation; 20] = [
     Annotation {
         key: "approval",
         form: "\"1\" to \"32\", or with a group: \"2 from sre\"",
@@ -88,6 +93,16 @@ const REGISTRY: [Annotation; 14] = [
         key: "file_transfer",
         form: "\"none\", \"up\", \"down\" or \"both\"",
         parse: parse_file_transfer,
+    },
+    Annotation {
+        key: "grant_bytes",
+        form: "a size such as \"1GiB\" (KiB, MiB, GiB), at most 1024GiB",
+        parse: |argument| parse_bytes(argument, Budget::GrantBytes),
+    },
+    Annotation {
+        key: "grant_rows",
+        form: "a number of rows, at most 1000000000000",
+        parse: |argument| parse_rows(argument, Budget::GrantRows),
     },
     Annotation {
         key: "idle_timeout",
@@ -115,6 +130,11 @@ const REGISTRY: [Annotation; 14] = [
         parse: parse_mfa,
     },
     Annotation {
+        key: "read_only",
+        form: "\"enforced\"",
+        parse: parse_read_only,
+    },
+    Annotation {
         key: "recording_content_limit",
         form: "a size such as \"64MiB\" (KiB, MiB, GiB), at most 1024GiB",
         parse: parse_recording_content_limit,
@@ -133,6 +153,21 @@ const REGISTRY: [Annotation; 14] = [
         key: "shell_prompt",
         form: "patterns of a prompt, its last blank left out: \"*$ | *#\"",
         parse: parse_shell_prompt,
+    },
+    Annotation {
+        key: "statement_bytes",
+        form: "a size such as \"10MiB\" (KiB, MiB, GiB), at most 1024GiB",
+        parse: |argument| parse_bytes(argument, Budget::StatementBytes),
+    },
+    Annotation {
+        key: "statement_rows",
+        form: "a number of rows, at most 1000000000000",
+        parse: |argument| parse_rows(argument, Budget::StatementRows),
+    },
+    Annotation {
+        key: "statement_time",
+        form: "a duration such as \"30s\"",
+        parse: parse_statement_time,
     },
     Annotation {
         key: "ticket",
@@ -402,12 +437,42 @@ fn parse_file_transfer(argument: &str) -> Option<Parsed> {
 }
 
 fn parse_recording_content_limit(argument: &str) -> Option<Parsed> {
+    let bytes = parse_size(argument)?;
+    Some(Parsed::Constraint(Constraint::RecordingContentLimit {
+        bytes,
+    }))
+}
+
+/// Bytes of `64KiB`, `64MiB` or `1GiB`.
+fn parse_size(argument: &str) -> Option<u64> {
     let units = [("KiB", 1_u64 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
     let bytes = units
         .iter()
         .find_map(|(unit, size)| parse_number(argument.strip_suffix(unit)?)?.checked_mul(*size))?;
-    (bytes <= RECORDING_CONTENT_LIMIT_MAX).then_some(Parsed::Constraint(
-        Constraint::RecordingContentLimit { bytes },
+    (bytes <= SIZE_MAX).then_some(bytes)
+}
+
+fn parse_read_only(argument: &str) -> Option<Parsed> {
+    (argument == "enforced").then_some(Parsed::Constraint(Constraint::ReadOnly))
+}
+
+const fn budget(of: Budget, most: u64) -> Parsed {
+    Parsed::Constraint(Constraint::Budget { of, most })
+}
+
+fn parse_bytes(argument: &str, of: Budget) -> Option<Parsed> {
+    Some(budget(of, parse_size(argument)?))
+}
+
+fn parse_rows(argument: &str, of: Budget) -> Option<Parsed> {
+    let rows = parse_number(argument).filter(|rows| *rows <= ROWS_MAX)?;
+    Some(budget(of, rows))
+}
+
+fn parse_statement_time(argument: &str) -> Option<Parsed> {
+    Some(budget(
+        Budget::StatementSeconds,
+        parse_duration_s(argument)?,
     ))
 }
 
@@ -582,6 +647,28 @@ mod tests {
             Constraint::RecordingContentLimit { bytes: 64 << 20 }
         );
         assert_eq!(
+            constraint("statement_rows", "1000"),
+            Constraint::Budget {
+                of: Budget::StatementRows,
+                most: 1_000
+            }
+        );
+        assert_eq!(
+            constraint("grant_bytes", "1GiB"),
+            Constraint::Budget {
+                of: Budget::GrantBytes,
+                most: 1 << 30
+            }
+        );
+        assert_eq!(
+            constraint("statement_time", "30s"),
+            Constraint::Budget {
+                of: Budget::StatementSeconds,
+                most: 30
+            }
+        );
+        assert_eq!(constraint("read_only", "enforced"), Constraint::ReadOnly);
+        assert_eq!(
             constraint("watcher", "required"),
             Constraint::Watcher { wait_s: 60 }
         );
@@ -663,6 +750,12 @@ mod tests {
             ("recording_content_limit", "1025GiB"),
             ("recording_content_limit", "99999999999GiB"),
             ("watcher", ""),
+            ("read_only", "true"),
+            ("statement_rows", "1e3"),
+            ("statement_rows", "-1"),
+            ("grant_rows", "1000000000001"),
+            ("statement_bytes", "10"),
+            ("statement_time", "0s"),
             ("watcher", "optional"),
             ("watcher", "required,"),
             ("watcher", "required, wait=4s"),

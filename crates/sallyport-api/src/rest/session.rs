@@ -147,6 +147,10 @@ pub struct OperationView {
     pub kind: String,
     /// What exactly.
     pub detail: String,
+    /// What a statement is, the gravest of several: `read`, `session`, `write`, `ddl`, `dcl`, `admin`, `unknown`.
+    pub verb: Option<String>,
+    /// Relations that a statement touches: `database.schema.relation`.
+    pub relations: Vec<String>,
     /// `completed`, `interrupted`, `refused`, `failed_at_target`.
     pub outcome: String,
     /// Reason code, when refused.

@@ -195,6 +195,17 @@ fn operation_view(record: &OperationRecord) -> OperationView {
         id: record.id.to_string(),
         kind: record.operation.kind.as_str().to_owned(),
         detail: record.operation.detail.clone(),
+        verb: record
+            .operation
+            .facts
+            .as_ref()
+            .map(|facts| facts.verb().as_str().to_owned()),
+        relations: record
+            .operation
+            .facts
+            .iter()
+            .flat_map(|facts| facts.relations.iter().cloned())
+            .collect(),
         outcome: outcome
             .and_then(|value| value.as_str().map(str::to_owned))
             .unwrap_or_default(),

@@ -199,6 +199,7 @@ fn operation_event(session: &store::SessionRow, record: &OperationRecord) -> Eve
         .with("channel", record.channel)
         .with("kind", record.operation.kind)
         .with("detail", &record.operation.detail)
+        .with("facts", &record.operation.facts)
         .with("outcome", record.outcome)
         .with("reason", &record.reason)
         .with("exit_status", record.exit_status)

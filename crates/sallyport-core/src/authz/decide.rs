@@ -452,6 +452,9 @@ fn refused_by_constraints(asked: Asked<'_>, constraints: &Constraints) -> Option
         {
             Some(Reason::DurationTooLong)
         }
+        (_, _, Some(operation)) if constraints.read_only && operation.may_write() => {
+            Some(Reason::ReadOnly)
+        }
         (Action::OperationRun, _, Some(operation)) => match operation.kind {
             OperationKind::FileUpload if !constraints.upload => Some(Reason::UploadRefused),
             OperationKind::FileChange if !constraints.upload => Some(Reason::UploadRefused),

@@ -150,6 +150,22 @@ reasons! {
     RequestDenied "request-denied"
         "an approver denied the request"
         "talk to the approver, then ask again";
+    /// A statement would write, or may, where only reading is allowed.
+    ReadOnly "read-only"
+        "this access only reads, and this statement may do more"
+        "ask for access that allows writing; functions that are not known count as writing";
+    /// A result has more rows than allowed.
+    RowBudget "row-budget"
+        "the result has more rows than policy allows, and was cut off"
+        "ask for less at once, for example with LIMIT, or for another access";
+    /// A result has more bytes than allowed.
+    ByteBudget "byte-budget"
+        "the result is larger than policy allows, and was cut off"
+        "ask for less at once, for example for fewer columns, or for another access";
+    /// A statement ran longer than allowed.
+    TimeBudget "time-budget"
+        "the statement ran longer than policy allows, and was stopped"
+        "ask for less at once, or for another access";
     /// The request ended before it was approved.
     RequestEnded "request-ended"
         "the request was cancelled or ran out before enough people approved"

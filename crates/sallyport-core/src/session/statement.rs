@@ -108,6 +108,12 @@ impl StatementFacts {
         self.verbs.last().copied().unwrap_or(Verb::Read)
     }
 
+    /// Whether they can be let through where only reading is allowed.
+    #[must_use]
+    pub fn only_read(&self) -> bool {
+        self.verb() <= Verb::Session && !self.sets_access_mode && !self.reaches_server
+    }
+
     /// Adds what another statement of the same message does.
     pub fn add(&mut self, other: Self) {
         self.verbs.extend(other.verbs);

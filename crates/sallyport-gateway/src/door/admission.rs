@@ -197,7 +197,9 @@ impl Admission {
         let (recorder, writer) = self.begin_recording(recording).await?;
 
         let clock = Arc::clone(&self.node.clock);
+        let taken = self.node.live.ledger.of(permit.terms(), started_at);
         let start = SessionStart {
+            taken,
             permit,
             clock,
             started_at,

@@ -65,6 +65,8 @@ pub struct OperationResult {
     pub sha256: Option<[u8; 32]>,
     /// What is known of a statement beside its text.
     pub statement: Option<StatementRecord>,
+    /// Why it was cut off by us.
+    pub reason: Option<Reason>,
 }
 
 /// An operation that was let through and has not ended.
@@ -141,7 +143,7 @@ impl RunningOperation {
             started_at: begun.started_at,
             ended_at: self.session.state.clock.now(),
             outcome,
-            reason: None,
+            reason: result.reason.map(|reason| reason.code().to_owned()),
             exit_status: result.exit_status,
             size_bytes: result.size_bytes,
             sha256: result.sha256.map(hex::encode),

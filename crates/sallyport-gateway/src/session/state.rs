@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     End, SessionOver,
+    budget::{Allowance, Taken},
     operation::{self, OperationLog},
     oversight::{self, Others, Typed, Words},
 };
@@ -39,6 +40,7 @@ use crate::recorder::{Recorder, redact_text};
 
 /// What a session's state is made from.
 pub(crate) struct SessionStart {
+    pub(crate) taken: Arc<Taken>,
     pub(crate) permit: Permit,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) started_at: Timestamp,
@@ -71,6 +73,7 @@ pub struct SessionState {
     bytes_down: AtomicU64,
     channels: AtomicU32,
     others: Others,
+    pub(super) allowance: Allowance,
 }
 
 impl SessionState {
@@ -79,6 +82,7 @@ impl SessionState {
         let state = Self {
             others: Others::new(owner, start.started_at),
             question: SessionQuestion::new(&start.permit.terms().question),
+            allowance: Allowance::new(start.taken),
             permit: start.permit,
             clock: start.clock,
             started_at: start.started_at,
@@ -125,6 +129,7 @@ impl SessionState {
             .fetch_max(constraints.recording_content_limit_bytes, Ordering::Relaxed);
         self.records_file_content
             .fetch_or(constraints.records_file_content, Ordering::Relaxed);
+        self.allowance.tighten(constraints);
         self.tell(self.others.tighten(constraints, self.clock.now()));
     }
 
@@ -366,6 +371,13 @@ impl SessionState {
             if let Cow::Owned(redacted) = redact_text(&self.rules, value, PARAMETER_BYTES_MAX) {
                 *value = redacted;
             }
+        }
+        if let Some(facts) = &mut record.operation.facts {
+            // Names, too, are what the client wrote.
+            facts.relations = std::mem::take(&mut facts.relations)
+                .into_iter()
+                .map(|name| self.redacted(&name).into_owned())
+                .collect();
         }
         metrics::counter!(
             "sallyport_operations_total",

@@ -85,7 +85,7 @@ const REACHING: &[&str] = &[
 /// Sorted.
 #[rustfmt::skip]
 pub(super) const COMPUTING: &[&str] = &[
-    "abs", "acos", "acosh", "adddate", "addtime", "age", "any_value", "array_agg", "array_append", "array_cat",
+    "abs", "acos", "acosh", "adddate", "addtime", "age", "any_value", "array", "array_agg", "array_append", "array_cat",
     "array_dims", "array_fill", "array_length", "array_lower", "array_ndims", "array_position", "array_positions",
     "array_prepend", "array_remove", "array_replace", "array_to_json", "array_to_string", "array_upper", "ascii",
     "asin", "asinh", "atan", "atan2", "atanh", "avg", "bin", "bit_and", "bit_count", "bit_length", "bit_or",

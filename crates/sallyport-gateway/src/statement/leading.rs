@@ -150,12 +150,9 @@ fn postgres(
         "SET" => postgres_set(words)?,
         "RESET" => match second.as_str() {
             "ROLE" | "SESSION" => about_anything(Verb::Admin),
-            "ALL" => StatementFacts {
-                sets_access_mode: true,
-                ..about_anything(Verb::Session)
-            },
+            // Back to what the connection began with, which was looked at.
+            "ALL" => about_anything(Verb::Session),
             _ => match name_at(words, 1)?.as_str() {
-                // Back to what the connection began with, which was looked at.
                 "client_encoding" => only(Verb::Session),
                 name => setting(name),
             },
@@ -165,6 +162,8 @@ fn postgres(
             is_unfiltered: true,
             ..structure::definition(words.0, place, Verb::Write)
         },
+        // As a question does. Backups take it for all of them.
+        "LOCK" if words.has_both("ACCESS", "SHARE") => about_anything(Verb::Read),
         "LOCK" | "NOTIFY" => about_anything(Verb::Write),
         "GRANT" | "REVOKE" | "REASSIGN" | "SECURITY" => about_anything(Verb::Dcl),
         "COMMENT" | "REFRESH" => about_anything(Verb::Ddl),

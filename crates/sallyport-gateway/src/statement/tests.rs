@@ -1,4 +1,5 @@
-//! What statements are read as, and what is not read as harmless.
+//! What texts of SQL are read as, by the rules of each server: classes of statements, ways to smuggle one past,
+//! names, bounds. Called by the test runner alone.
 
 use proptest::prelude::*;
 
@@ -58,6 +59,10 @@ fn given_a_statement_then_its_verb_is_what_it_does() {
             Verb::Session,
         ),
         ("COMMIT; BEGIN; SELECT 1", Verb::Session),
+        (
+            "SELECT pg_catalog.array_to_string(array(SELECT name FROM t), ',')",
+            Verb::Read,
+        ),
         ("SET statement_timeout = 0", Verb::Session),
         ("SET TimeZone TO 'UTC'", Verb::Session),
         ("RESET ALL", Verb::Session),

@@ -43,7 +43,7 @@ pub fn fuzz_startup(bytes: &[u8]) {
                 return;
             };
             let id = SessionId::new(Timestamp::EPOCH, [1; 10]);
-            let parameters = wanted.parameters("app", &id);
+            let parameters = wanted.parameters("app", &id, false);
             let written = codec::startup_message(&parameters);
             let read = written.and_then(|written| codec::first_message(&written));
             if parameters.len() <= STARTUP_PARAMETERS_MAX {

@@ -27,7 +27,7 @@ use tokio::{
 
 pub(super) use self::pipeline::Unasked;
 use self::{down::Down, pipeline::Pipeline, up::Up};
-use super::codec::CodecError;
+use super::{cancel::Cancellable, codec::CodecError};
 use crate::{
     session::{ChannelRecord, Session, SessionOver, Words},
     statement::Shapes,
@@ -64,6 +64,9 @@ pub(super) enum RelayError {
     /// The target answers what nobody asked.
     #[error("follow the target")]
     Unasked(#[from] Unasked),
+    /// The target lets a session write that only reads.
+    #[error("go on with a session that may write")]
+    MayWrite,
     /// The target turned to an encoding in which SQL is not what it seems.
     #[error("go on in an encoding in which SQL is not what it seems")]
     Encoding,
@@ -79,6 +82,12 @@ pub(super) struct Relay {
     pipeline: Mutex<Pipeline>,
     /// The target has answered something.
     answered: Notify,
+    /// Something was sent to the target that is limited in time.
+    begun: Notify,
+    /// Something is to be sent to the target that fails.
+    failing: Notify,
+    /// How the target is asked to stop what it does.
+    stop: Option<Arc<Cancellable>>,
     /// The client wants what it asked last to stop.
     interrupted: Arc<Notify>,
     /// What is said to the client besides.
@@ -94,6 +103,7 @@ impl Relay {
         record: ChannelRecord,
         database: String,
         interrupted: Arc<Notify>,
+        stop: Option<Arc<Cancellable>>,
     ) -> Self {
         let (lines, lines_said) = mpsc::channel(LINES_MAX);
         Self {
@@ -106,6 +116,9 @@ impl Relay {
             shapes: Shapes::default(),
             pipeline: Mutex::default(),
             answered: Notify::new(),
+            begun: Notify::new(),
+            failing: Notify::new(),
+            stop,
             is_between: AtomicBool::new(true),
         }
     }

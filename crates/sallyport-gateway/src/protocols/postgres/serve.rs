@@ -78,7 +78,7 @@ pub(super) async fn serve(admitted: Admitted, cancels: &Arc<Cancels>) -> Result<
         }
     }
     let account = session.permit().terms().question.account.name.clone();
-    let parameters = wanted.parameters(account.as_str(), session.id());
+    let parameters = wanted.parameters(account.as_str(), session.id(), session.is_read_only());
     let connected = tokio::select! {
         connected = upstream::connect(&session, &parameters) => connected,
         _ = session.ended() => return part(client, &session, None).await,
@@ -187,6 +187,9 @@ impl Serving {
             self.record,
             self.database,
             interrupted,
+            issued
+                .as_ref()
+                .map(|issued| Arc::clone(&issued.cancellable)),
         );
         let (from_client, mut to_client) = split(stream);
         let (from_target, to_target) = split(upstream.stream);
@@ -268,6 +271,7 @@ fn end_reason(error: &RelayError) -> EndReason {
         RelayError::TargetLeft
         | RelayError::Target(_)
         | RelayError::Unasked(_)
+        | RelayError::MayWrite
         | RelayError::Encoding => EndReason::TargetClosed,
         RelayError::Over(over) => over.0.reason,
     }

@@ -24,6 +24,8 @@ const ALLOWED: [&str; 13] = [
     "statement_timeout",
     "timezone",
 ];
+/// The setting by which transactions write nothing unless they say otherwise.
+pub(super) const READ_ONLY: &str = "default_transaction_read_only";
 /// Longest value of a parameter.
 const VALUE_BYTES_MAX: usize = 512;
 /// Longest name PostgreSQL keeps, in bytes.
@@ -112,6 +114,7 @@ impl Wanted {
         &self,
         account: &str,
         session_id: &SessionId,
+        is_read_only: bool,
     ) -> Vec<(String, String)> {
         let mut application = format!("sallyport:{session_id}");
         if !self.application.is_empty() {
@@ -128,7 +131,12 @@ impl Wanted {
         if let Some(replication) = &self.replication {
             parameters.push(("replication".to_owned(), replication.clone()));
         }
-        parameters.extend(self.settings.iter().cloned());
+        let is_kept = |name: &str| !is_read_only || !name.eq_ignore_ascii_case(READ_ONLY);
+        let settings = self.settings.iter().filter(|(name, _)| is_kept(name));
+        parameters.extend(settings.cloned());
+        if is_read_only {
+            parameters.push((READ_ONLY.to_owned(), "on".to_owned()));
+        }
         parameters
     }
 }
@@ -194,7 +202,7 @@ mod tests {
         ]);
         let wanted = wanted(&startup, "app").unwrap();
         let id = SessionId::new(Timestamp::EPOCH, [1; 10]);
-        let sent = wanted.parameters("app", &id);
+        let sent = wanted.parameters("app", &id, false);
         let value = |name: &str| {
             let found = sent.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| value.as_str())
@@ -207,6 +215,24 @@ mod tests {
         let application = value("application_name").unwrap();
         assert!(application.starts_with(&format!("sallyport:{id} psql")));
         assert!(application.len() <= NAME_BYTES_MAX);
+    }
+
+    /// PO-2: a session that only reads begins so, whatever the client asks for.
+    #[test]
+    fn given_a_session_that_only_reads_then_the_target_is_told_and_no_client_says_otherwise() {
+        let startup = startup(&[
+            ("user", "app@orders"),
+            ("Default_Transaction_Read_Only", "off"),
+        ]);
+        let wanted = wanted(&startup, "app").unwrap();
+        let id = SessionId::new(Timestamp::EPOCH, [1; 10]);
+        let modes = |is_read_only| -> Vec<(String, String)> {
+            let mut sent = wanted.parameters("app", &id, is_read_only);
+            sent.retain(|(name, _)| name.eq_ignore_ascii_case(READ_ONLY));
+            sent
+        };
+        assert_eq!(modes(true), [(READ_ONLY.to_owned(), "on".to_owned())]);
+        assert_eq!(modes(false).len(), 1);
     }
 
     #[test]

@@ -154,6 +154,9 @@ pub(super) fn put_notices(out: &mut BytesMut, text: &str) -> Result<(), CodecErr
 const fn sqlstate(reason: Reason) -> &'static str {
     match reason {
         Reason::OperationTooLong => "54000",
+        Reason::ReadOnly => "25006",
+        Reason::RowBudget | Reason::ByteBudget => "53400",
+        Reason::TimeBudget => "57014",
         Reason::TargetUnreachable
         | Reason::HostKeyChanged
         | Reason::HostKeyUnknown

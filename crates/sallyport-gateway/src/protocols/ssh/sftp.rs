@@ -168,6 +168,7 @@ impl<T> Transfer<T> {
                 size_bytes: Some(self.moved_bytes),
                 sha256,
                 statement: None,
+                reason: None,
             },
         }
     }

@@ -127,6 +127,7 @@ fn an_upload_is_one_operation_with_the_hash_of_what_moved() {
                 size_bytes: Some(11),
                 sha256: Some(sha256(b"hello world")),
                 statement: None,
+                reason: None,
             },
         }])
     );

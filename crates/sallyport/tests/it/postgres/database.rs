@@ -1,7 +1,7 @@
 //! A PostgreSQL server as a target, and Alice's stock clients.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _, pipe},
     path::PathBuf,
     process::{Child, ChildStdin, Command, Output, Stdio},
     sync::mpsc::{Receiver, sync_channel},
@@ -140,15 +140,19 @@ impl Shop {
         self.world.alice.folder.join(name)
     }
 
-    /// The evidence of the statements of a session, in order, once it has ended.
-    pub fn statements(&self, session_id: &str) -> Vec<serde_json::Value> {
+    /// The evidence of a session, in order, once it has ended.
+    pub fn operations(&self, session_id: &str) -> Vec<serde_json::Value> {
         self.world.ended_session(session_id);
         self.world
             .carol
             .list(&["session", "operations", session_id, "--limit", "1000"])
-            .into_iter()
-            .filter(|operation| operation["kind"] == "statement")
-            .collect()
+    }
+
+    /// The evidence of the statements of a session, in order, once it has ended.
+    pub fn statements(&self, session_id: &str) -> Vec<serde_json::Value> {
+        let mut operations = self.operations(session_id);
+        operations.retain(|operation| operation["kind"] == "statement");
+        operations
     }
 
     /// The newest session, by id.
@@ -170,24 +174,21 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts a client; its input is a pipe already.
+    /// Starts a client; its input is a pipe already. What it says on either stream comes in the order in which
+    /// it said it, through one pipe, as a terminal would show it.
     pub fn of(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
+        let (stream, stdout) = pipe().unwrap();
+        let stderr = stdout.try_clone().unwrap();
+        let mut child = command.stdout(stdout).stderr(stderr).spawn().unwrap();
+        // It keeps the other end of the pipe open.
+        drop(command);
         let stdin = child.stdin.take();
-        let stdout = child.stdout.take().unwrap();
-        let stderr = child.stderr.take().unwrap();
         let (said, lines) = sync_channel(10_000);
-        for stream in [
-            Box::new(stdout) as Box<dyn std::io::Read + Send>,
-            Box::new(stderr),
-        ] {
-            let said = said.clone();
-            std::thread::spawn(move || {
-                for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    let _ = said.send(line);
-                }
-            });
-        }
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let _ = said.send(line);
+            }
+        });
         Live {
             child,
             stdin,

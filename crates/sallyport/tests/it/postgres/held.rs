@@ -28,7 +28,7 @@ fn shop() -> Shop {
     shop
 }
 
-fn vote(shop: &Shop, verb: &str) -> Value {
+pub fn vote(shop: &Shop, verb: &str) -> Value {
     let held = eventually("a statement waits", || {
         let waiting = ["operation", "list", "--state", "waiting"];
         shop.world.bob.list(&waiting).into_iter().next()

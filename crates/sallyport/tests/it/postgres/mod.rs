@@ -8,4 +8,5 @@ mod held;
 mod hostile;
 mod listen;
 mod refusal;
+mod statement;
 mod story;

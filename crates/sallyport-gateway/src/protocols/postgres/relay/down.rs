@@ -6,7 +6,11 @@
 use std::sync::atomic::Ordering;
 
 use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use sallyport_core::authz::Reason;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    time::{Instant, sleep_until},
+};
 
 use super::{
     super::{
@@ -30,6 +34,8 @@ pub(super) struct Down<'a, R, W> {
     buffer: BytesMut,
     passed: usize,
     passing: usize,
+    /// Bytes of a message that are still to come and are for nobody.
+    dropping: usize,
     is_copy: bool,
     words: Words,
 }
@@ -49,6 +55,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
             buffer: rest,
             passed: 0,
             passing: 0,
+            dropping: 0,
             is_copy: false,
             words,
         }
@@ -59,14 +66,21 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
         loop {
             self.take_all().await?;
             self.send().await?;
+            let deadline = self.deadline();
+            let is_between = self.passing == 0 && self.dropping == 0;
             let filling = fill(&mut self.target, &mut self.buffer, &mut want);
             let line = tokio::select! {
                 filled = filling => match filled {
                     Ok(0) | Err(_) => return Err(RelayError::TargetLeft),
                     Ok(_) => None,
                 },
-                line = self.words.next(), if self.passing == 0 => Some(line.to_string()),
-                line = self.relay.next_line(), if self.passing == 0 => Some(line),
+                line = self.words.next(), if is_between => Some(line.to_string()),
+                line = self.relay.next_line(), if is_between => Some(line),
+                () = self.relay.begun.notified() => continue,
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() && is_between => {
+                    self.cut(Reason::TimeBudget).await?;
+                    continue;
+                }
             };
             if let Some(line) = line {
                 let mut notice = BytesMut::new();
@@ -79,7 +93,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
     async fn take_all(&mut self) -> Result<(), RelayError> {
         loop {
             self.pass_on();
-            if self.passing > 0 {
+            self.drop_on();
+            if self.passing > 0 || self.dropping > 0 {
                 return Ok(());
             }
             let rest = self.buffer.get(self.passed..).unwrap_or_default();
@@ -90,6 +105,13 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
             let Some(message) = rest.get(..head) else {
                 return Ok(());
             };
+            if matches!(header.kind, b'D' | b'd')
+                && self.relay.session.has_budgets()
+                && let Some(reason) = self.over_budget(header.bytes)
+            {
+                self.cut(reason).await?;
+                continue;
+            }
             let answer = follow(
                 &self.relay.session,
                 &mut self.relay.pipeline(),
@@ -101,6 +123,19 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
                 Answer::Pass => {
                     self.is_copy = header.kind == b'd';
                     self.passed = self.passed.saturating_add(head);
+                    self.passing = header.bytes.saturating_sub(head);
+                }
+                Answer::Drop => {
+                    self.send().await?;
+                    self.dropping = header.bytes;
+                    if self.relay.pipeline().is_failing() {
+                        self.relay.failing.notify_one();
+                    }
+                }
+                Answer::Before(report) => {
+                    self.send().await?;
+                    self.write(&report, true).await?;
+                    self.passed = head;
                     self.passing = header.bytes.saturating_sub(head);
                 }
                 Answer::Replace(instead) => {
@@ -131,6 +166,39 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
         }
         self.passed = end;
         self.passing = self.passing.saturating_sub(count);
+    }
+
+    fn drop_on(&mut self) {
+        let count = self.buffer.len().min(self.dropping);
+        if count > 0 {
+            self.buffer.advance(count);
+            self.dropping = self.dropping.saturating_sub(count);
+        }
+    }
+
+    /// When the statement that runs has run for too long.
+    fn deadline(&self) -> Option<Instant> {
+        let time = self.relay.session.statement_time()?;
+        self.relay.pipeline().running_since()?.checked_add(time)
+    }
+
+    fn over_budget(&self, row_bytes: usize) -> Option<Reason> {
+        let row_bytes = u64::try_from(row_bytes).unwrap_or(u64::MAX);
+        let (rows, bytes) = self.relay.pipeline().spend(row_bytes)?;
+        self.relay.session.take_row(rows, bytes, row_bytes)
+    }
+
+    /// Passes on no more of the statement that answers now, and has the target give it up. What the target
+    /// says meanwhile waits, so that it is over before its client asks for something else.
+    async fn cut(&mut self, reason: Reason) -> Result<(), RelayError> {
+        self.send().await?;
+        let mut report = BytesMut::new();
+        wording::put_refusal(&mut report, reason, "").map_err(RelayError::Target)?;
+        self.relay.pipeline().cut(reason, report);
+        if let Some(stop) = &self.relay.stop {
+            stop.stop().await;
+        }
+        Ok(())
     }
 
     async fn send(&mut self) -> Result<(), RelayError> {
@@ -181,6 +249,14 @@ fn follow(
 ) -> Result<Answer, RelayError> {
     let mut body = Body::of(message);
     let kind = header.kind;
+    let is_fatal = kind == b'E' && codec::server_error(Body::of(message)).is_fatal;
+    if pipeline.is_cut() && !is_fatal {
+        let status = match kind {
+            b'Z' => Some(body.byte().map_err(RelayError::Target)?),
+            _ => None,
+        };
+        return Ok(pipeline.follow_cut(kind, status)?);
+    }
     match kind {
         b'D' => pipeline.row(header.bytes)?,
         b'd' | b'c' | b'A' | b'N' | b't' => {}
@@ -199,6 +275,10 @@ fn follow(
             if name == b"client_encoding" && !is_plain_encoding(&String::from_utf8_lossy(value)) {
                 tracing::warn!(session_id = %session.id(), "a session turned to an encoding in which SQL cannot be read");
                 return Err(RelayError::Encoding);
+            }
+            if name == startup::READ_ONLY.as_bytes() && value != b"on" && session.is_read_only() {
+                tracing::warn!(session_id = %session.id(), "a session that only reads was let write");
+                return Err(RelayError::MayWrite);
             }
         }
         b'E' => return Ok(pipeline.failed(&codec::server_error(body))),

@@ -10,6 +10,8 @@
 //!
 //! Not here: moving bytes (`relay`), deciding (`session`).
 
+mod cut;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -18,7 +20,10 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::BytesMut;
 use sallyport_core::session::{OperationOutcome, StatementRecord};
+use tokio::time::Instant;
 
+use self::cut::Cut;
+pub(super) use self::cut::Spent;
 use super::super::{
     codec::ServerError,
     limits::{NAMES_MAX, PREPARED_BYTES_MAX},
@@ -47,6 +52,12 @@ pub(super) struct Running {
     bytes: u64,
     tags: Vec<String>,
     copied: Option<Context>,
+    /// The client sends what is copied.
+    is_fed: bool,
+    since: Instant,
+    /// What its portal took before, and takes with it.
+    spent: Arc<Spent>,
+    cut: Option<Cut>,
 }
 
 impl std::fmt::Debug for Running {
@@ -61,8 +72,16 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    pub(super) fn new(operation: RunningOperation, record: StatementRecord) -> Self {
+    pub(super) fn new(
+        operation: RunningOperation,
+        record: StatementRecord,
+        spent: Arc<Spent>,
+    ) -> Self {
         Self {
+            since: Instant::now(),
+            is_fed: false,
+            spent,
+            cut: None,
             operation,
             record,
             rows: 0,
@@ -101,21 +120,24 @@ impl Running {
             size_bytes: (self.bytes > 0).then_some(self.bytes),
             sha256: is_hashed.map(|()| sha256),
             statement: Some(self.record),
+            reason: self.cut.as_ref().map(|cut| cut.reason),
         };
-        let outcome = match has_failed {
-            true => OperationOutcome::FailedAtTarget,
-            false => OperationOutcome::Completed,
+        let outcome = match (&self.cut, has_failed) {
+            (Some(_), _) => OperationOutcome::Interrupted,
+            (None, true) => OperationOutcome::FailedAtTarget,
+            (None, false) => OperationOutcome::Completed,
         };
         self.operation.finish(outcome, result);
     }
 }
 
 /// A statement with the values bound to it.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Bound {
     pub(super) text: Option<Arc<Text>>,
     pub(super) statement: Vec<u8>,
     pub(super) parameters: Parameters,
+    pub(super) spent: Arc<Spent>,
 }
 
 /// What a message defines or undefines.
@@ -155,6 +177,10 @@ pub(super) enum Answer {
     Pass,
     /// Send this in its place.
     Replace(BytesMut),
+    /// Send this, and then what came.
+    Before(BytesMut),
+    /// Send nothing.
+    Drop,
 }
 
 /// What a name stands for.
@@ -183,6 +209,8 @@ pub(super) struct Pipeline {
     pub(super) is_fed: bool,
     /// The target has said that it closes the connection.
     pub(super) is_over: bool,
+    /// Something is to be sent to the target that it cannot parse; whether by the simple protocol.
+    to_fail: Option<bool>,
 }
 
 impl Pipeline {
@@ -327,6 +355,7 @@ impl Pipeline {
         self.is_fed = kind == b'G';
         let running = self.running().ok_or(Unasked { kind })?;
         running.copied = Some(Context::new(&SHA256));
+        running.is_fed = kind != b'H';
         Ok(())
     }
 
@@ -597,7 +626,7 @@ mod tests {
         assert!(pipeline.is_idle());
         pipeline.push(Asked::Sync);
         pipeline.ready(b'I').unwrap();
-        assert_eq!(pipeline.portal(b"late"), Known::Is(None));
+        assert!(matches!(pipeline.portal(b"late"), Known::Is(None)));
         pipeline.push(parse("", "SELECT 1"));
         pipeline.answered(b'1').unwrap();
     }

@@ -17,11 +17,11 @@ use super::{
         limits::{
             BIND_HEAD_BYTES_MAX, FLUSH_EVERY, SMALL_BYTES_MAX, STATEMENT_BYTES_MAX, UNANSWERED_MAX,
         },
-        operations::{self, Parameters, Text},
+        operations::{self, Text},
         wording,
     },
     Never, READ_BYTES_MIN, Relay, RelayError, fill,
-    pipeline::{Asked, Bound, Known, Named, Running},
+    pipeline::{Asked, Bound, Known, Named, Running, Spent},
 };
 use crate::{
     enforce::OperationDecision,
@@ -53,6 +53,7 @@ enum Verdict {
 struct Held {
     operation: Box<HeldOperation>,
     record: StatementRecord,
+    spent: Arc<Spent>,
     is_simple: bool,
     redefines: bool,
 }
@@ -92,11 +93,49 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         loop {
             self.take_all().await?;
             self.send().await?;
-            match fill(&mut self.client, &mut self.buffer, &mut want).await {
-                Ok(0) | Err(_) => return Err(RelayError::ClientLeft),
-                Ok(_) => {}
+            tokio::select! {
+                filled = fill(&mut self.client, &mut self.buffer, &mut want) => match filled {
+                    Ok(0) | Err(_) => return Err(RelayError::ClientLeft),
+                    Ok(_) => {}
+                },
+                () = self.relay.failing.notified() => self.fail().await?,
             }
         }
+    }
+
+    /// Sends what the target cannot parse, where a statement that was cut off was done there already.
+    async fn fail(&mut self) -> Result<(), RelayError> {
+        let Some(is_simple) = self.relay.pipeline().take_failure() else {
+            return Ok(());
+        };
+        let mut instead = refused_message(is_simple)?;
+        if !is_simple {
+            instead.extend_from_slice(&FLUSH);
+        }
+        self.write(&instead).await
+    }
+
+    /// Waits until nothing runs that may still be cut off: what comes after it must not have reached the
+    /// target by then.
+    async fn alone(&mut self) -> Result<(), RelayError> {
+        let mut want = READ_BYTES_MIN;
+        while self.relay.pipeline().has_running() {
+            self.send().await?;
+            if self.unflushed > 0 {
+                self.unflushed = 0;
+                self.write(&FLUSH).await?;
+            }
+            let has_room = self.buffer.len() < READ_BYTES;
+            tokio::select! {
+                () = self.relay.answered.notified() => {}
+                () = self.relay.failing.notified() => self.fail().await?,
+                filled = fill(&mut self.client, &mut self.buffer, &mut want), if has_room => match filled {
+                    Ok(0) | Err(_) => return Err(RelayError::ClientLeft),
+                    Ok(_) => {}
+                },
+            }
+        }
+        Ok(())
     }
 
     /// Looks at every message that is here.
@@ -113,6 +152,11 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             let head = head_of_client(header)?;
             if rest.len() < head {
                 return Ok(());
+            }
+            // Rows that are copied, and a flush, belong to what runs.
+            let belongs = matches!(header.kind, b'd' | b'c' | b'f' | b'H' | b'X');
+            if self.relay.session.has_budgets() && !belongs {
+                self.alone().await?;
             }
             // Taken out while it is decided on: deciding may send what came before.
             self.before_waiting().await?;
@@ -272,17 +316,17 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             return Err(RelayError::Client(CodecError::Body));
         }
         let text = Text::of(sql, &self.relay.database, &self.relay.shapes);
-        self.run_statement(&text, &Parameters::default(), true)
-            .await
+        self.run_statement(&text, &Bound::default(), true).await
     }
 
     /// Has a statement decided that is about to run.
     async fn run_statement(
         &mut self,
         text: &Text,
-        parameters: &Parameters,
+        bound: &Bound,
         is_simple: bool,
     ) -> Result<Verdict, RelayError> {
+        let (parameters, spent) = (&bound.parameters, Arc::clone(&bound.spent));
         // A portal of the protocol is a cursor of SQL, and what it would run was decided for nobody yet.
         let doubted = self.relay.pipeline().has_named_portal() && text.fetches();
         let doubted = doubted.then(|| text.in_doubt());
@@ -303,12 +347,13 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         let number = self.relay.record.number();
         match self.relay.session.begin_operation(number, operation).await {
             OperationStart::Begun(operation) => {
-                self.started(operation, record, is_simple, text.redefines);
+                self.started(operation, record, spent, is_simple, text.redefines);
                 Ok(Verdict::Pass)
             }
             OperationStart::Held(operation) => Ok(Verdict::Hold(Held {
                 operation,
                 record,
+                spent,
                 is_simple,
                 redefines: text.redefines,
             })),
@@ -323,17 +368,21 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         &mut self,
         operation: RunningOperation,
         record: StatementRecord,
+        spent: Arc<Spent>,
         is_simple: bool,
         redefines: bool,
     ) {
         if redefines {
             self.relay.pipeline().redefined();
         }
-        let running = Box::new(Running::new(operation, record));
+        let running = Box::new(Running::new(operation, record, spent));
         self.push(match is_simple {
             true => Asked::Query(running),
             false => Asked::Execute(running),
         });
+        if self.relay.session.has_budgets() {
+            self.relay.begun.notify_one();
+        }
     }
 
     /// Waits until other people have agreed to a statement, or it is clear that they will not; the client
@@ -371,7 +420,13 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
                 HeldStep::Released => {
                     return match operation.begin() {
                         OperationStart::Begun(running) => {
-                            self.started(running, held.record, held.is_simple, held.redefines);
+                            self.started(
+                                running,
+                                held.record,
+                                held.spent,
+                                held.is_simple,
+                                held.redefines,
+                            );
                             Ok(Ok(()))
                         }
                         OperationStart::Over(over) => Err(over.into()),
@@ -391,7 +446,13 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         let number = self.relay.record.number();
         let reason = match self.relay.session.begin_operation(number, operation).await {
             OperationStart::Begun(operation) => {
-                self.started(operation, StatementRecord::default(), true, false);
+                self.started(
+                    operation,
+                    StatementRecord::default(),
+                    Arc::default(),
+                    true,
+                    false,
+                );
                 return Ok(Verdict::Pass);
             }
             // What is held is commands and statements.
@@ -441,6 +502,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             text,
             statement: bind.statement.to_vec(),
             parameters: bind.parameters,
+            spent: Arc::default(),
         };
         self.push(Asked::Bind {
             portal: bind.portal.to_vec(),
@@ -461,7 +523,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             None if bound.statement.is_empty() => Arc::new(Text::of_name("portal", portal)),
             None => Arc::new(Text::of_name("prepared statement", &bound.statement)),
         };
-        self.run_statement(&text, &bound.parameters, false).await
+        self.run_statement(&text, &bound, false).await
     }
 
     fn name(&mut self, kind: u8, mut body: Body<'_>) -> Result<Verdict, RelayError> {
@@ -487,21 +549,27 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
     ) -> Result<BytesMut, RelayError> {
         let mut report = BytesMut::new();
         wording::put_refusal(&mut report, reason, comment).map_err(RelayError::Client)?;
-        let mut instead = BytesMut::new();
-        let kind = if is_simple { b'Q' } else { b'P' };
-        codec::message(&mut instead, kind, |body| {
-            if is_simple {
-                codec::put_text(body, REFUSED_SQL);
-            } else {
-                codec::put_text(body, REFUSED_NAME);
-                codec::put_text(body, REFUSED_SQL);
-                body.extend_from_slice(&[0, 0]);
-            }
-        })
-        .map_err(RelayError::Client)?;
+        let instead = refused_message(is_simple)?;
         self.push(Asked::Refused { report, is_simple });
         Ok(instead)
     }
+}
+
+/// What no server parses, as a message.
+fn refused_message(is_simple: bool) -> Result<BytesMut, RelayError> {
+    let mut instead = BytesMut::new();
+    let kind = if is_simple { b'Q' } else { b'P' };
+    codec::message(&mut instead, kind, |body| {
+        if is_simple {
+            codec::put_text(body, REFUSED_SQL);
+        } else {
+            codec::put_text(body, REFUSED_NAME);
+            codec::put_text(body, REFUSED_SQL);
+            body.extend_from_slice(&[0, 0]);
+        }
+    })
+    .map_err(RelayError::Client)?;
+    Ok(instead)
 }
 
 /// How much of a client's message must be here before it is decided on.

@@ -1,0 +1,36 @@
+"""Results that are cut off in the extended protocol; prints `done` when all of it went as it should."""
+
+import psycopg
+
+with psycopg.connect(autocommit=True) as connection:
+    for large in ("SELECT generate_series(1, %s)", "SELECT name FROM item WHERE id > %s"):
+        for _ in range(3):
+            try:
+                connection.execute(large, (1_000_000_000 if "series" in large else 0,)).fetchall()
+                raise AssertionError("nothing was cut off")
+            except psycopg.Error as error:
+                assert error.sqlstate == "53400", error
+            assert connection.execute("SELECT %s::int", (7,)).fetchone() == (7,)
+
+    # What stands behind it in the same pipeline has not happened.
+    try:
+        with connection.pipeline():
+            connection.execute("SELECT name FROM item WHERE id > %s", (0,))
+            connection.execute("UPDATE item SET name = 'changed' WHERE id = %s", (2,))
+        raise AssertionError("nothing was cut off")
+    except psycopg.Error as error:
+        assert error.sqlstate == "53400", error
+    assert connection.execute("SELECT name FROM item WHERE id = %s", (2,)).fetchone() == ("chair",)
+
+    # In a transaction, it fails; the next one goes on.
+    try:
+        with connection.transaction():
+            connection.execute("UPDATE item SET name = 'changed' WHERE id = %s", (2,))
+            connection.execute("SELECT name FROM item WHERE id > %s", (0,))
+        raise AssertionError("nothing was cut off")
+    except psycopg.Error as error:
+        assert error.sqlstate == "53400", error
+    with connection.transaction():
+        assert connection.execute("SELECT name FROM item WHERE id = %s", (2,)).fetchone() == ("chair",)
+
+print("done")
