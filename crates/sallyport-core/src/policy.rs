@@ -7,8 +7,11 @@
 
 mod budget;
 mod command;
+mod mask;
 
 pub use budget::{Budget, Budgets};
+pub use mask::{ColumnName, Mask, Masks, ParseColumnError};
+
 pub use command::{
     COMMAND_PATTERN_BYTES_MAX, CommandRule, ParsePatternError, Pattern, opens_shell,
 };
@@ -127,6 +130,11 @@ pub enum Constraint {
         /// So much.
         most: u64,
     },
+    /// Columns are not shown as they are, and nothing is written by statements: what is copied is not masked.
+    Mask {
+        /// At least one.
+        columns: Masks,
+    },
     /// What prompts of shells look like; commands typed behind them are known to be commands. Not a
     /// limit of its own: it lets single commands be held.
     ShellPrompt {
@@ -171,6 +179,9 @@ pub struct Constraints {
     /// What statements may take.
     #[serde(default, skip_serializing_if = "Budgets::is_none")]
     pub budgets: Budgets,
+    /// Columns that are not shown as they are. Where there are any, statements write nothing.
+    #[serde(default, skip_serializing_if = "Masks::is_empty")]
+    pub masks: Masks,
 }
 
 #[expect(
@@ -206,6 +217,7 @@ impl Default for Constraints {
             shell_prompts: Vec::new(),
             read_only: false,
             budgets: Budgets::default(),
+            masks: Masks::new(),
         }
     }
 }
@@ -235,6 +247,11 @@ impl Constraints {
             shell_prompts: both(self.shell_prompts, &other.shell_prompts),
             read_only: self.read_only || other.read_only,
             budgets: self.budgets.strictest(&other.budgets),
+            masks: {
+                let mut masks = self.masks;
+                mask::add(&mut masks, &other.masks);
+                masks
+            },
         }
     }
 
@@ -267,6 +284,10 @@ impl Constraints {
             Constraint::Keyboard { shared } => self.shares_keyboard &= shared,
             Constraint::ReadOnly => self.read_only = true,
             Constraint::Budget { of, most } => self.budgets = self.budgets.with(*of, *most),
+            Constraint::Mask { columns } => {
+                self.read_only = true;
+                mask::add(&mut self.masks, columns);
+            }
             Constraint::Redact { rules } => self.redact.extend(rules.iter().cloned()),
             // More lines taken for prompts means more commands seen.
             Constraint::ShellPrompt { patterns } => {
@@ -323,6 +344,13 @@ mod tests {
                 0_u64..1_000
             )
                 .prop_map(|(of, most)| Constraint::Budget { of, most }),
+            (
+                prop::sample::select(vec!["*.*.a.b", "*.*.a.c"]),
+                prop::sample::select(vec![Mask::Partial, Mask::Token, Mask::Null])
+            )
+                .prop_map(|(column, mask)| Constraint::Mask {
+                    columns: Masks::from([(column.parse().unwrap(), mask)]),
+                }),
             prop::collection::btree_set("[a-c]", 1..3).prop_map(|names| Constraint::Redact {
                 rules: names
                     .into_iter()

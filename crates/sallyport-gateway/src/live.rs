@@ -16,7 +16,7 @@ use sallyport_core::{
 
 use crate::{
     enforce::{self, Verdict},
-    session::{End, Ledger, SessionState},
+    session::{End, Ledger, SessionState, TokenKey},
 };
 
 /// How many ends are remembered whose session is not here: those that overtook their session's
@@ -30,6 +30,8 @@ pub struct LiveSessions {
     sessions_max: usize,
     /// What statements under each grant have taken, over sessions that are over, too.
     pub(crate) ledger: Ledger,
+    /// What stands for values of masked columns is made with it.
+    pub(crate) token_key: TokenKey,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +72,7 @@ impl LiveSessions {
             table: Mutex::default(),
             sessions_max,
             ledger: Ledger::default(),
+            token_key: TokenKey::generate(),
         }
     }
 

@@ -11,6 +11,7 @@ mod budget;
 mod channel;
 pub(crate) mod closing;
 mod held;
+mod mask;
 mod operation;
 mod oversight;
 mod state;
@@ -21,6 +22,7 @@ pub use operation::{OperationResult, OperationStart, RunningOperation};
 pub use oversight::{Typed, Words};
 
 pub(crate) use budget::Ledger;
+pub(crate) use mask::TokenKey;
 pub(crate) use state::{SessionStart, SessionState};
 
 use std::{
@@ -32,7 +34,9 @@ use sallyport_api::gateway::CredentialContent;
 use sallyport_core::{
     authz::{Permit, Reason, TerminalRules},
     id::{OperationId, SessionId},
+    policy::Masks,
     session::{EndReason, Operation, OperationRecord},
+    time::Timestamp,
 };
 use sallyport_evidence::recording::{FrameKind, SESSION_CHANNEL};
 use tokio::task::JoinHandle;
@@ -164,11 +168,37 @@ impl Session {
         self.state.allowance.is_limited()
     }
 
-    /// How long one statement may run.
+    /// Whether results hold columns that are not shown as they are.
     #[must_use]
-    pub fn statement_time(&self) -> Option<Duration> {
+    pub fn has_masks(&self) -> bool {
+        self.state.allowance.is_masked()
+    }
+
+    /// Columns that are not shown as they are.
+    #[must_use]
+    pub fn masks(&self) -> Arc<Masks> {
+        self.state.allowance.masks()
+    }
+
+    /// What stands for a value of this column; nothing when no token can be made.
+    #[must_use]
+    pub fn token(&self, column: &str, value: &[u8]) -> Option<String> {
+        self.node.live.token_key.token(column, value)
+    }
+
+    /// The time by this node's clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.node.clock.now()
+    }
+
+    /// How much longer a statement may run that began then; nothing when its time is not limited.
+    #[must_use]
+    pub fn time_left(&self, since: Timestamp) -> Option<Duration> {
         let seconds = self.state.allowance.budgets().statement_seconds?;
-        Some(Duration::from_secs(seconds))
+        let passed_ms = self.now().unix_ms().saturating_sub(since.unix_ms());
+        let passed = Duration::from_millis(u64::try_from(passed_ms).unwrap_or_default());
+        Some(Duration::from_secs(seconds).saturating_sub(passed))
     }
 
     /// Takes one more row of a result, of `row_bytes`, for a statement that has these rows and bytes with it.

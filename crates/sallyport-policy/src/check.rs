@@ -338,6 +338,7 @@ struct ExpectedConstraints {
     shares_keyboard: Option<bool>,
     redact: Option<Vec<String>>,
     read_only: Option<bool>,
+    mask: Option<Vec<String>>,
     statement_rows: Option<u64>,
     statement_bytes: Option<u64>,
     statement_seconds: Option<u64>,
@@ -459,6 +460,21 @@ impl ExpectedConstraints {
                 "read_only",
                 text(self.read_only),
                 text(Some(actual.read_only)),
+            ),
+            (
+                "mask",
+                self.mask.as_ref().map(|rules| {
+                    let mut rules = rules.clone();
+                    rules.sort();
+                    rules.join(" | ")
+                }),
+                {
+                    let masks = actual.masks.iter();
+                    let rules = masks.map(|(column, mask)| format!("{column} = {}", mask.as_str()));
+                    let mut rules: Vec<String> = rules.collect();
+                    rules.sort();
+                    Some(rules.join(" | "))
+                },
             ),
             (
                 "statement_rows",

@@ -22,6 +22,7 @@
 //! | `@read_only("enforced")` | statements write nothing, and the target is told so |
 //! | `@statement_rows("1000")`, `@statement_bytes("10MiB")`, `@statement_time("30s")` | what one statement may take |
 //! | `@grant_rows("100000")`, `@grant_bytes("1GiB")` | what all statements under one grant may take |
+//! | `@mask("shop.public.customers.email = token")` | how columns are shown; nothing is written then |
 //! | `@redact("private_keys, tokens")` | what is kept out of the recording |
 //!
 //! INVARIANT: every number is bounded here, so that no bundle demands what can never be met.
@@ -31,8 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sallyport_core::{
     access::{HELD_WITHIN_S_MAX, REASON_CHARS_MAX},
     policy::{
-        Budget, CommandRule, Constraint, Demand, MAX_DURATION_CEILING_S, Pattern, RedactionRule,
-        Requirement,
+        Budget, CommandRule, Constraint, Demand, MAX_DURATION_CEILING_S, Masks, Pattern,
+        RedactionRule, Requirement,
     },
     principal::AuthenticationStrength,
 };
@@ -78,7 +79,7 @@ struct Annotation {
     parse: Parser,
 }
 
-const REGISTRY: [Annotation; 20] = [
+const REGISTRY: [Annotation; 21] = [
     Annotation {
         key: "approval",
         form: "\"1\" to \"32\", or with a group: \"2 from sre\"",
@@ -118,6 +119,11 @@ const REGISTRY: [Annotation; 20] = [
         key: "keyboard",
         form: "\"own\" or \"shared\"",
         parse: parse_keyboard,
+    },
+    Annotation {
+        key: "mask",
+        form: "columns and \"partial\", \"token\" or \"null\": \"shop.public.customers.email = token | *.*.customers.iban = partial\"",
+        parse: parse_mask,
     },
     Annotation {
         key: "max_duration",
@@ -464,6 +470,21 @@ fn parse_bytes(argument: &str, of: Budget) -> Option<Parsed> {
     Some(budget(of, parse_size(argument)?))
 }
 
+/// One to 64 columns with how each is shown, with a bar between blanks in between.
+fn parse_mask(argument: &str) -> Option<Parsed> {
+    let mut columns = Masks::new();
+    for rule in argument.split(" | ") {
+        let (column, mask) = rule.split_once(" = ")?;
+        let is_new = columns
+            .insert(column.trim().parse().ok()?, mask.trim().parse().ok()?)
+            .is_none();
+        if !is_new || columns.len() > PATTERNS_MAX {
+            return None;
+        }
+    }
+    Some(Parsed::Constraint(Constraint::Mask { columns }))
+}
+
 fn parse_rows(argument: &str, of: Budget) -> Option<Parsed> {
     let rows = parse_number(argument).filter(|rows| *rows <= ROWS_MAX)?;
     Some(budget(of, rows))
@@ -539,6 +560,8 @@ fn parse_number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use sallyport_core::policy::Mask;
 
     use super::*;
 
@@ -669,6 +692,18 @@ mod tests {
         );
         assert_eq!(constraint("read_only", "enforced"), Constraint::ReadOnly);
         assert_eq!(
+            constraint(
+                "mask",
+                "shop.public.customers.email = token | *.*.customers.iban = null"
+            ),
+            Constraint::Mask {
+                columns: Masks::from([
+                    ("shop.public.customers.email".parse().unwrap(), Mask::Token),
+                    ("*.*.customers.iban".parse().unwrap(), Mask::Null),
+                ])
+            }
+        );
+        assert_eq!(
             constraint("watcher", "required"),
             Constraint::Watcher { wait_s: 60 }
         );
@@ -751,6 +786,15 @@ mod tests {
             ("recording_content_limit", "99999999999GiB"),
             ("watcher", ""),
             ("read_only", "true"),
+            ("mask", ""),
+            ("mask", "customers.email = token"),
+            ("mask", "*.*.*.email = token"),
+            ("mask", "*.*.customers.email = hash"),
+            ("mask", "*.*.customers.email=token"),
+            (
+                "mask",
+                "*.*.customers.email = token | *.*.customers.email = null",
+            ),
             ("statement_rows", "1e3"),
             ("statement_rows", "-1"),
             ("grant_rows", "1000000000001"),

@@ -147,6 +147,10 @@ impl Authorisation {
 }
 
 /// The answer to a question.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a decision is looked at and let go, never kept in numbers"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Yes, within constraints.

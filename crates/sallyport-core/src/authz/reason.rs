@@ -162,6 +162,10 @@ reasons! {
     ByteBudget "byte-budget"
         "the result is larger than policy allows, and was cut off"
         "ask for less at once, for example for fewer columns, or for another access";
+    /// A result may hold values of masked columns in a form that cannot be masked.
+    MaskedColumn "masked-column"
+        "policy masks columns that this result may hold in a form that cannot be masked"
+        "ask for columns of tables as they are, without expressions, functions and COPY, in a new connection if policies changed; or for other access";
     /// A statement ran longer than allowed.
     TimeBudget "time-budget"
         "the statement ran longer than policy allows, and was stopped"

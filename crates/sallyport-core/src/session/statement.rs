@@ -64,6 +64,12 @@ pub const ANY_RELATION: &str = "*";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatementFacts {
+    /// They give a setting a value that they compute.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub computes_setting: bool,
+    /// They fetch what another statement asked for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fetches: bool,
     /// A write among them has no WHERE.
     #[serde(default, skip_serializing_if = "is_false")]
     pub is_unfiltered: bool,
@@ -99,6 +105,8 @@ impl StatementFacts {
             is_unfiltered: true,
             reaches_server: true,
             sets_access_mode: true,
+            computes_setting: true,
+            fetches: true,
         }
     }
 
@@ -121,6 +129,8 @@ impl StatementFacts {
         self.is_unfiltered |= other.is_unfiltered;
         self.reaches_server |= other.reaches_server;
         self.sets_access_mode |= other.sets_access_mode;
+        self.computes_setting |= other.computes_setting;
+        self.fetches |= other.fetches;
     }
 }
 

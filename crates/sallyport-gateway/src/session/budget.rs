@@ -17,7 +17,7 @@ use std::{
 use sallyport_core::{
     authz::{PermitTerms, Reason},
     id::GrantId,
-    policy::{Budgets, Constraints},
+    policy::{Budgets, Constraints, Masks},
     time::Timestamp,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Allowance {
     budgets: Mutex<Budgets>,
     is_limited: AtomicBool,
     is_read_only: AtomicBool,
+    masks: Mutex<Arc<Masks>>,
+    is_masked: AtomicBool,
     taken: Arc<Taken>,
 }
 
@@ -62,6 +64,8 @@ impl Allowance {
             budgets: Mutex::default(),
             is_limited: AtomicBool::new(false),
             is_read_only: AtomicBool::new(false),
+            masks: Mutex::default(),
+            is_masked: AtomicBool::new(false),
             taken,
         }
     }
@@ -73,10 +77,27 @@ impl Allowance {
             .fetch_or(!budgets.is_none(), Ordering::Release);
         self.is_read_only
             .fetch_or(constraints.read_only, Ordering::Release);
+        if !constraints.masks.is_empty() {
+            let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
+            let both = Constraints {
+                masks: Masks::clone(&masks),
+                ..Constraints::default()
+            };
+            *masks = Arc::new(both.strictest(constraints).masks);
+            self.is_masked.store(true, Ordering::Release);
+        }
+    }
+
+    pub(super) fn is_masked(&self) -> bool {
+        self.is_masked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn masks(&self) -> Arc<Masks> {
+        Arc::clone(&self.masks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn is_read_only(&self) -> bool {
-        self.is_read_only.load(Ordering::Acquire)
+        self.is_read_only.load(Ordering::Acquire) || self.is_masked()
     }
 
     pub(super) fn is_limited(&self) -> bool {

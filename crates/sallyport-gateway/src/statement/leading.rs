@@ -144,7 +144,10 @@ fn postgres(
             facts.verbs.insert(Verb::Session);
             facts
         }
-        "FETCH" | "MOVE" => only(Verb::Read),
+        "FETCH" | "MOVE" => StatementFacts {
+            fetches: true,
+            ..only(Verb::Read)
+        },
         "CLOSE" | "DEALLOCATE" | "LISTEN" | "UNLISTEN" | "DISCARD" => only(Verb::Session),
         "SHOW" => only(Verb::Read),
         "SET" => postgres_set(words)?,

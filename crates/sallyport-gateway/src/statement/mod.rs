@@ -96,6 +96,14 @@ pub fn read(sql: &[u8], place: Place<'_>) -> StatementFacts {
     try_read(sql, place).unwrap_or_else(|Unclear| StatementFacts::unknown())
 }
 
+/// A relation of PostgreSQL's as facts spell it, where a statement names it with this schema, or with none.
+#[must_use]
+pub fn relation_name(database: &str, schema: Option<&str>, relation: &str) -> String {
+    let shown = structure::shown;
+    let schema = schema.map_or("*".to_owned(), shown);
+    format!("{}.{schema}.{}", shown(database), shown(relation))
+}
+
 fn try_read(sql: &[u8], place: Place<'_>) -> Result<StatementFacts, Unclear> {
     if sql.len() > TEXT_BYTES_MAX {
         return Err(Unclear);

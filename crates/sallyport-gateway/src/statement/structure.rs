@@ -381,16 +381,18 @@ fn named(name: &ObjectName, place: Place<'_>) -> Result<String, Unclear> {
     spelt(&parts_of(name, place)?, place)
 }
 
+/// A part of a name as policies spell it.
+pub(super) fn shown(part: &str) -> String {
+    match part.contains(['.', '*', '"', ' ']) {
+        true => format!("\"{}\"", part.replace('"', "\"\"")),
+        false => part.to_owned(),
+    }
+}
+
 /// A relation as policies spell it.
 fn spelt(parts: &[String], place: Place<'_>) -> Result<String, Unclear> {
-    let shown = |part: &String| match part.contains(['.', '*', '"', ' ']) {
-        true => format!("\"{}\"", part.replace('"', "\"\"")),
-        false => part.clone(),
-    };
-    let database = place
-        .database
-        .map_or("*".to_owned(), |name| shown(&name.to_owned()));
-    let parts: Vec<String> = parts.iter().map(shown).collect();
+    let database = place.database.map_or("*".to_owned(), shown);
+    let parts: Vec<String> = parts.iter().map(|part| shown(part)).collect();
     match (place.dialect, parts.as_slice()) {
         (Dialect::Postgres, [relation]) => Ok(format!("{database}.*.{relation}")),
         (Dialect::Postgres, [schema, relation]) => Ok(format!("{database}.{schema}.{relation}")),
@@ -497,6 +499,12 @@ impl Walker<'_> {
             return Err(Unclear);
         };
         self.facts.add(leading::setting(&name.to_ascii_lowercase()));
+        self.facts.computes_setting |= !matches!(
+            list.args.get(1),
+            Some(sqlparser::ast::FunctionArg::Unnamed(
+                sqlparser::ast::FunctionArgExpr::Expr(Expr::Value(_)),
+            ))
+        );
         Ok(())
     }
 

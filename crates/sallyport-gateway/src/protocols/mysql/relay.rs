@@ -10,6 +10,7 @@
 
 mod answer;
 mod command;
+mod cut;
 mod file;
 
 use std::sync::{
@@ -18,16 +19,18 @@ use std::sync::{
 };
 
 use bytes::{Buf as _, BytesMut};
+use sallyport_core::authz::Reason;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     sync::Notify,
+    time::sleep,
 };
 
 pub(super) use self::answer::Unasked;
 use self::answer::{Answer, Expected, Seen};
 use super::{
     codec::{self, CodecError, HEADER_BYTES, NO_BACKSLASH_ESCAPES, Packet, ServerError, Success},
-    kills::{Kills, Owner},
+    kills::{Killable, Kills, Owner},
     limits::{SERVER_WHOLE_BYTES_MAX, SMALL_BYTES_MAX, STATEMENT_BYTES_MAX},
     login::{self, capability},
     prepared::Statements,
@@ -63,6 +66,9 @@ pub(super) enum RelayError {
     /// The target asks for a file that no statement of the client's names.
     #[error("send the target a file that nobody offered")]
     FileUnasked,
+    /// The target does not keep a session from writing that only reads.
+    #[error("go on with a session that may write")]
+    MayWrite,
     /// The target turned to an encoding in which SQL is not what it seems.
     #[error("go on in an encoding in which SQL is not what it seems")]
     Encoding,
@@ -94,6 +100,8 @@ pub(super) struct RelaySetup<C, T> {
     pub(super) record: ChannelRecord,
     pub(super) activity: Arc<Activity>,
     pub(super) kills: Arc<Kills>,
+    /// How the target is asked to stop what it does.
+    pub(super) stop: Arc<Killable>,
     pub(super) client: C,
     pub(super) target: T,
     /// What the client sent ahead.
@@ -131,6 +139,8 @@ pub(super) struct Relay<C, T> {
     instead: Option<Told>,
     /// The client has got its answer; the rest is for nobody.
     is_muted: bool,
+    /// The answer is to something of ours, or no more of it is wanted: it is not on record either.
+    is_for_nobody: bool,
 }
 
 impl<C, T> Relay<C, T>
@@ -154,6 +164,7 @@ where
             is_between: true,
             instead: None,
             is_muted: false,
+            is_for_nobody: false,
         }
     }
 
@@ -284,8 +295,12 @@ where
     ) -> Result<Outcome, RelayError> {
         self.setup.activity.is_busy.store(true, Ordering::Release);
         self.send(&packet.wire).await?;
+        (self.is_muted, self.is_for_nobody) = (false, false);
         let outcome = self.answers(expected, sql).await?;
         self.setup.activity.is_busy.store(false, Ordering::Release);
+        if std::mem::take(&mut self.is_for_nobody) {
+            self.forget_stop().await?;
+        }
         Ok(outcome)
     }
 
@@ -297,7 +312,7 @@ where
             status: self.setup.status,
             ..Outcome::default()
         };
-        (self.instead, self.is_muted) = (None, false);
+        self.instead = None;
         loop {
             self.follow(&mut answer, &mut outcome, sql).await?;
             self.pass().await?;
@@ -306,6 +321,7 @@ where
                 return Ok(outcome);
             }
             let has_room = self.setup.from_client.len() < READ_BYTES;
+            let left = self.time_left();
             let [want_client, want_target] = &mut self.want;
             let setup = &mut self.setup;
             tokio::select! {
@@ -313,6 +329,9 @@ where
                     Ok(0) | Err(_) => return Err(RelayError::TargetLeft),
                     Ok(_) => {}
                 },
+                () = sleep(left.unwrap_or_default()), if left.is_some() => {
+                    self.cut(Reason::TimeBudget).await?;
+                }
                 // What it sends meanwhile waits; that it left is to be known.
                 filled = fill(&mut setup.client, &mut setup.from_client, want_client), if has_room => {
                     if let Ok(0) | Err(_) = filled {
@@ -359,13 +378,21 @@ where
             if is_whole && length > SERVER_WHOLE_BYTES_MAX {
                 return Err(RelayError::Target(CodecError::TooLong));
             }
+            let wire = HEADER_BYTES.saturating_add(length);
+            if answer.is_row(first, length)
+                && let Some(reason) = self.over_budget(wire)
+            {
+                self.cut(reason).await?;
+                continue;
+            }
             let head = if is_whole { length } else { length.min(1) };
-            let Some(payload) = payload.get(..head) else {
+            let payload = self.setup.from_target.get(self.passed..);
+            let payload = payload.and_then(|rest| rest.get(HEADER_BYTES..));
+            let Some(payload) = payload.and_then(|payload| payload.get(..head)) else {
                 return Ok(());
             };
             let seen = answer.follow(payload, length)?;
             self.sequence = self.sequence.wrapping_add(1);
-            let wire = HEADER_BYTES.saturating_add(length);
             let rewritten = match seen {
                 Seen::Passing => None,
                 Seen::Row => {
@@ -480,7 +507,9 @@ where
         }
         let count = std::mem::take(&mut self.passed);
         let run = self.setup.from_target.split_to(count);
-        self.setup.record.output(&run).await?;
+        if !self.is_for_nobody {
+            self.setup.record.output(&run).await?;
+        }
         if !self.is_muted {
             self.write(&run, self.passing == 0).await?;
         }
@@ -498,7 +527,9 @@ where
         let Some(said) = self.setup.from_target.get(..wire) else {
             return Err(RelayError::Target(CodecError::TooLong));
         };
-        self.setup.record.output(said).await?;
+        if !self.is_for_nobody {
+            self.setup.record.output(said).await?;
+        }
         self.setup.from_target.advance(wire);
         Ok(())
     }

@@ -1,6 +1,10 @@
 //! A statement that the target has and has not finished, and what its evidence will say.
 
-use sallyport_core::session::{OperationOutcome, StatementRecord};
+use sallyport_core::{
+    authz::Reason,
+    session::{OperationOutcome, StatementRecord},
+    time::Timestamp,
+};
 
 use super::codec::{ServerError, Success};
 use crate::session::{OperationResult, RunningOperation};
@@ -18,21 +22,60 @@ pub(super) struct Running {
     rows: u64,
     bytes: u64,
     tags: Vec<String>,
+    /// Rows that came back, without those that were changed.
+    taken: u64,
+    since: Timestamp,
+    /// Why no more of it is passed on.
+    cut: Option<Reason>,
 }
 
 impl Running {
-    pub(super) fn new(operation: RunningOperation, record: StatementRecord) -> Self {
+    pub(super) fn new(
+        operation: RunningOperation,
+        record: StatementRecord,
+        since: Timestamp,
+    ) -> Self {
         Self {
             operation,
             record,
             rows: 0,
             bytes: 0,
             tags: Vec::new(),
+            taken: 0,
+            since,
+            cut: None,
         }
+    }
+
+    /// It goes on: its client asks for more rows of its cursor.
+    pub(super) fn resumed(&mut self, since: Timestamp) {
+        self.since = since;
+    }
+
+    /// Since when it runs, unless it is cut off.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.cut.is_none().then_some(self.since)
+    }
+
+    /// What it has taken with one more row; nothing when that does not count.
+    pub(super) fn with_row(&mut self, bytes: u64) -> Option<(u64, u64)> {
+        if self.cut.is_some() {
+            return None;
+        }
+        self.taken = self.taken.saturating_add(1);
+        Some((self.taken, self.bytes.saturating_add(bytes)))
+    }
+
+    /// No more of it is passed on.
+    pub(super) fn cut(&mut self, reason: Reason) {
+        self.cut = Some(reason);
     }
 
     /// A row came back.
     pub(super) fn row(&mut self, bytes: usize) {
+        if self.cut.is_some() {
+            return;
+        }
         self.rows = self.rows.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
@@ -63,13 +106,15 @@ impl Running {
         if !self.tags.is_empty() {
             self.record.tag = Some(self.tags.join("; "));
         }
-        let outcome = match has_failed {
-            true => OperationOutcome::FailedAtTarget,
-            false => OperationOutcome::Completed,
+        let outcome = match (self.cut, has_failed) {
+            (Some(_), _) => OperationOutcome::Interrupted,
+            (None, true) => OperationOutcome::FailedAtTarget,
+            (None, false) => OperationOutcome::Completed,
         };
         let result = OperationResult {
             size_bytes: (self.bytes > 0).then_some(self.bytes),
             statement: Some(self.record),
+            reason: self.cut,
             ..OperationResult::default()
         };
         self.operation.finish(outcome, result);

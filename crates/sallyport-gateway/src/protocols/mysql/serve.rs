@@ -64,6 +64,10 @@ pub(super) async fn serve(admitted: Admitted, kills: &Arc<Kills>) -> Result<(), 
     let Ok(record) = session.open_channel(opening).await else {
         return part(&mut client, &session, None).await;
     };
+    // Its results do not say so surely whose values they hold.
+    if session.has_masks() {
+        return part(&mut client, &session, Some(Reason::MaskedColumn)).await;
+    }
     let mut database = None;
     if let Some(name) = &answer.database {
         let operation = operations::database(name);
@@ -191,6 +195,7 @@ impl Serving {
             session: Arc::clone(&session),
             record: self.record,
             activity,
+            stop: Arc::clone(&killable),
             kills: Arc::clone(kills),
             client: stream,
             target: upstream.stream,
@@ -239,6 +244,7 @@ fn end_reason(error: &RelayError) -> EndReason {
         | RelayError::Target(_)
         | RelayError::Unasked(_)
         | RelayError::FileUnasked
+        | RelayError::MayWrite
         | RelayError::Encoding => EndReason::TargetClosed,
         RelayError::Over(over) => over.0.reason,
     }

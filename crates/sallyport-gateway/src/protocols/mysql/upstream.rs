@@ -174,7 +174,16 @@ pub(super) async fn connect(
     };
     let mut channel = Channel::new(stream, sequence);
     let is_encrypted = matches!(trust, Trust::Tls(_));
-    let logging_in = channel.log_in(&greeting, answer, &password, is_encrypted);
+    let is_read_only = session.is_read_only();
+    let logging_in = async {
+        let status = channel
+            .log_in(&greeting, answer, &password, is_encrypted)
+            .await?;
+        match is_read_only {
+            true => channel.keep_from_writing().await,
+            false => Ok(status),
+        }
+    };
     let status = timeout(TARGET_ANSWER_TIME, logging_in)
         .await
         .map_err(|_| UpstreamError::TimedOut { what: "log in" })??;
@@ -212,6 +221,9 @@ async fn greeted<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Greeting, Upstr
         false => Err(UpstreamError::TooOld { capabilities }),
     }
 }
+
+/// Says that transactions of a session write nothing, unless they say otherwise.
+pub(super) const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY";
 
 /// What the gateway answers to a greeting; without user and proof.
 fn answer(greeting: &Greeting, wanted: &Wanted, session_id: &SessionId) -> Answer {
@@ -312,6 +324,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
+        }
+    }
+
+    /// Has the target keep the session from writing; returns its status.
+    async fn keep_from_writing(&mut self) -> Result<u16, UpstreamError> {
+        const QUERY: u8 = 3;
+        self.sequence = 0;
+        self.send(|body| {
+            body.put_u8(QUERY);
+            body.put_slice(READ_ONLY.as_bytes());
+        })
+        .await?;
+        let packet = self.next().await?;
+        let payload = packet.payload();
+        match payload.first() {
+            Some(&OK) => Ok(codec::success(&payload)?.status),
+            Some(&ERROR) => Err(refused(&payload)),
+            _ => Err(UpstreamError::Unexpected),
         }
     }
 

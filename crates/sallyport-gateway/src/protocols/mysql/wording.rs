@@ -178,6 +178,10 @@ pub(super) fn end(end: &End) -> Told {
 const fn codes(reason: Reason, number: u16, state: &'static str) -> (u16, &'static str) {
     match reason {
         Reason::OperationTooLong => (1_153, "08S01"),
+        // As servers say it of read-only transactions, and of statements that are stopped or run too long.
+        Reason::ReadOnly => (1_792, "25006"),
+        Reason::RowBudget | Reason::ByteBudget => (1_317, "70100"),
+        Reason::TimeBudget => (1_969, "70100"),
         Reason::TargetUnreachable
         | Reason::HostKeyChanged
         | Reason::HostKeyUnknown

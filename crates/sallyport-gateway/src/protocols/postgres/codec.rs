@@ -90,6 +90,10 @@ impl<'a> Body<'a> {
         Ok(u16::from_be_bytes(self.chunk()?))
     }
 
+    pub(super) fn i16(&mut self) -> Result<i16, CodecError> {
+        Ok(i16::from_be_bytes(self.chunk()?))
+    }
+
     pub(super) fn u32(&mut self) -> Result<u32, CodecError> {
         Ok(u32::from_be_bytes(self.chunk()?))
     }

@@ -8,6 +8,12 @@ pub(super) const STATEMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(super) const BIND_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest message of a client that carries neither SQL nor values nor copied rows.
 pub(super) const SMALL_BYTES_MAX: usize = 8 * 1024;
+/// Longest row that is masked, and longest description of such rows.
+pub(super) const MASKED_BYTES_MAX: usize = 1024 * 1024;
+/// Most that is read of a target's catalogue to know what is masked.
+pub(super) const CATALOG_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most rows of it.
+pub(super) const CATALOG_ROWS_MAX: usize = 200_000;
 /// Longest message of a target that is read whole; one that is longer is passed on as it comes.
 pub(super) const SERVER_WHOLE_BYTES_MAX: usize = 64 * 1024;
 /// Longest message of a target during login.

@@ -18,6 +18,7 @@ mod codec;
 pub mod fuzz;
 mod handshake;
 mod limits;
+mod mask;
 mod operations;
 mod relay;
 mod serve;
@@ -126,7 +127,7 @@ impl Protocol for Postgres {
                     .await
                     .map_err(|error| failed("login", error))?;
                 match admitted {
-                    Some(admitted) => serve::serve(admitted, &self.cancels)
+                    Some(admitted) => Box::pin(serve::serve(admitted, &self.cancels))
                         .await
                         .map_err(|error| failed("session", error)),
                     None => Ok(()),

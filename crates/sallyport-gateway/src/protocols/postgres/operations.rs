@@ -105,7 +105,12 @@ impl Text {
         words.iter().any(holds) || self.sha256.is_some()
     }
 
-    fn facts(&self) -> Option<Box<StatementFacts>> {
+    /// What it does.
+    pub(super) fn facts(&self) -> &StatementFacts {
+        &self.facts
+    }
+
+    fn boxed(&self) -> Option<Box<StatementFacts>> {
         Some(Box::new(StatementFacts::clone(&self.facts)))
     }
 
@@ -118,7 +123,7 @@ impl Text {
         Operation {
             kind: OperationKind::Statement,
             detail: self.detail.to_string(),
-            facts: self.facts(),
+            facts: self.boxed(),
         }
     }
 
@@ -138,7 +143,7 @@ impl Text {
         is_whole.then_some(Operation {
             kind: OperationKind::Statement,
             detail,
-            facts: self.facts(),
+            facts: self.boxed(),
         })
     }
 

@@ -27,7 +27,7 @@ use tokio::{
 
 pub(super) use self::pipeline::Unasked;
 use self::{down::Down, pipeline::Pipeline, up::Up};
-use super::{cancel::Cancellable, codec::CodecError};
+use super::{cancel::Cancellable, codec::CodecError, mask::Catalog};
 use crate::{
     session::{ChannelRecord, Session, SessionOver, Words},
     statement::Shapes,
@@ -88,6 +88,8 @@ pub(super) struct Relay {
     failing: Notify,
     /// How the target is asked to stop what it does.
     stop: Option<Arc<Cancellable>>,
+    /// What is masked in its database, as it was when the session began.
+    catalog: Option<Arc<Catalog>>,
     /// The client wants what it asked last to stop.
     interrupted: Arc<Notify>,
     /// What is said to the client besides.
@@ -104,6 +106,7 @@ impl Relay {
         database: String,
         interrupted: Arc<Notify>,
         stop: Option<Arc<Cancellable>>,
+        catalog: Option<Catalog>,
     ) -> Self {
         let (lines, lines_said) = mpsc::channel(LINES_MAX);
         Self {
@@ -119,12 +122,19 @@ impl Relay {
             begun: Notify::new(),
             failing: Notify::new(),
             stop,
+            catalog: catalog.map(Arc::new),
             is_between: AtomicBool::new(true),
         }
     }
 
     fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is masked now; nothing when that is not known, and then no statement may run.
+    fn known_masks(&self) -> Option<&Catalog> {
+        let catalog = self.catalog.as_deref()?;
+        catalog.is_for(&self.session.masks()).then_some(catalog)
     }
 
     /// Says something to the client where a message ends. One that does not read hears less.

@@ -23,6 +23,7 @@ use super::{
     codec::{self, Report},
     handshake::Admitted,
     limits::FAREWELL_TIME,
+    mask::{self, Catalog, CatalogError},
     operations,
     relay::{Relay, RelayError},
     upstream::{self, Upstream, UpstreamError},
@@ -83,16 +84,31 @@ pub(super) async fn serve(admitted: Admitted, cancels: &Arc<Cancels>) -> Result<
         connected = upstream::connect(&session, &parameters) => connected,
         _ = session.ended() => return part(client, &session, None).await,
     };
-    let upstream = match connected {
+    let mut upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => return unreachable(client, &session, error).await,
     };
+    let mut catalog = None;
+    if session.has_masks() {
+        let (stream, rest) = (&mut upstream.stream, &mut upstream.rest);
+        // Not part of what every session takes.
+        let asking = Box::pin(mask::ask(stream, rest, session.masks(), &wanted.database));
+        let asked = tokio::select! {
+            asked = asking => asked,
+            _ = session.ended() => return part(client, &session, None).await,
+        };
+        match asked {
+            Ok(known) => catalog = Some(known),
+            Err(error) => return unknown(client, &session, &error).await,
+        }
+    }
     let serving = Serving {
         client,
         session,
         record,
         database: wanted.database,
         uses,
+        catalog,
     };
     serving.run(upstream, cancels, is_newer, is_told).await
 }
@@ -118,6 +134,22 @@ async fn unreachable(
         Some(report) => report.put(&mut out)?,
         None => wording::put_fatal(&mut out, reason)?,
     }
+    client.send(&out).await
+}
+
+/// It is not known what is masked: nothing may be asked.
+async fn unknown(
+    mut client: Box<Client>,
+    session: &Session,
+    error: &CatalogError,
+) -> Result<(), ClientError> {
+    session.end(EndReason::TargetUnreachable);
+    {
+        let error: &dyn std::error::Error = error;
+        tracing::warn!(session_id = %session.id(), error, "what is masked at a target is not known");
+    }
+    let mut out = BytesMut::new();
+    wording::put_fatal(&mut out, Reason::MaskedColumn)?;
     client.send(&out).await
 }
 
@@ -160,6 +192,7 @@ struct Serving {
     record: ChannelRecord,
     database: String,
     uses: Vec<RunningOperation>,
+    catalog: Option<Catalog>,
 }
 
 impl Serving {
@@ -190,6 +223,7 @@ impl Serving {
             issued
                 .as_ref()
                 .map(|issued| Arc::clone(&issued.cancellable)),
+            self.catalog,
         );
         let (from_client, mut to_client) = split(stream);
         let (from_target, to_target) = split(upstream.stream);

@@ -9,7 +9,7 @@ use sallyport_evidence::recording::escape_controls;
 
 use super::{
     super::wording,
-    codec::{CodecError, Report},
+    codec::{self, CodecError, Report},
 };
 use crate::session::End;
 
@@ -151,10 +151,30 @@ pub(super) fn put_notices(out: &mut BytesMut, text: &str) -> Result<(), CodecErr
 }
 
 /// The SQLSTATE that programs understand best.
+/// Appends an error of the target's without its words, which may hold values that are not shown.
+pub(super) fn put_kept_back(out: &mut BytesMut, sqlstate: &str) -> Result<(), CodecError> {
+    codec::message(out, b'E', |body| {
+        for (field, text) in [
+            (b'S', "ERROR"),
+            (b'V', "ERROR"),
+            (b'C', sqlstate),
+            (
+                b'M',
+                "sallyport: the target's error is shown by its code alone, because columns are masked",
+            ),
+        ] {
+            body.extend_from_slice(&[field]);
+            codec::put_text(body, text);
+        }
+        body.extend_from_slice(&[0]);
+    })
+}
+
 const fn sqlstate(reason: Reason) -> &'static str {
     match reason {
         Reason::OperationTooLong => "54000",
         Reason::ReadOnly => "25006",
+        Reason::MaskedColumn => "42501",
         Reason::RowBudget | Reason::ByteBudget => "53400",
         Reason::TimeBudget => "57014",
         Reason::TargetUnreachable

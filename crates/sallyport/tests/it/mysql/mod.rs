@@ -6,5 +6,6 @@ mod drivers;
 mod engine;
 mod held;
 mod hostile;
+mod limits;
 mod refusal;
 mod story;

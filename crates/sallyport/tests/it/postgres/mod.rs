@@ -7,6 +7,7 @@ mod engine;
 mod held;
 mod hostile;
 mod listen;
+mod masked;
 mod refusal;
 mod statement;
 mod story;

@@ -129,6 +129,12 @@ impl Answer {
         }
     }
 
+    /// Whether the packet of this length that begins with this byte is a row, of which nothing came before.
+    pub(super) fn is_row(&self, first: Option<u8>, length: usize) -> bool {
+        let is_other = matches!(first, None | Some(END | ERROR)) && length < PAYLOAD_MAX;
+        self.state == State::Rows && !self.is_continued && !is_other
+    }
+
     /// Follows the next packet, of this length. `payload` is all of it where [`Answer::needs_whole`], its
     /// beginning otherwise; it is empty where the packet is.
     pub(super) fn follow<'a>(

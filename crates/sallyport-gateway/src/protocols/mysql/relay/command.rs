@@ -116,7 +116,12 @@ where
             }
             RESET_CONNECTION => {
                 self.statements.close_all();
-                self.plain(&packet, Expected::One).await
+                self.plain(&packet, Expected::One).await?;
+                // It has what the server begins with.
+                match self.setup.session.is_read_only() {
+                    true => self.keep_from_writing().await,
+                    false => Ok(()),
+                }
             }
             PING | SET_OPTION => self.plain(&packet, Expected::One).await,
             STATISTICS => self.plain(&packet, Expected::Words).await,
@@ -234,7 +239,11 @@ where
     }
 
     fn started(&mut self, operation: RunningOperation, record: StatementRecord) {
-        self.running = Some(Box::new(Running::new(operation, record)));
+        self.running = Some(Box::new(Running::new(
+            operation,
+            record,
+            self.setup.session.now(),
+        )));
     }
 
     /// Waits until other people have agreed to a statement, or it is clear that they will not. The client
@@ -351,6 +360,8 @@ where
         let Some(running) = statement.and_then(|statement| statement.cursor.take()) else {
             return self.refuse(&wording::NO_SUCH_STATEMENT.into()).await;
         };
+        let mut running = running;
+        running.resumed(self.setup.session.now());
         self.running = Some(running);
         let outcome = self.ask(packet, Expected::Rows, &[]).await?;
         if outcome.status & LAST_ROW_SENT == 0 && outcome.error.is_none() {

@@ -3,20 +3,21 @@
 //!
 //! INVARIANT: a message of a kind that has no place after login ends the session; it is not passed on.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::{Buf as _, BytesMut};
 use sallyport_core::authz::Reason;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    time::{Instant, sleep_until},
+    time::sleep,
 };
 
 use super::{
     super::{
         codec::{self, Body, CodecError, Header},
-        limits::SERVER_WHOLE_BYTES_MAX,
-        wording,
+        limits::{MASKED_BYTES_MAX, SERVER_WHOLE_BYTES_MAX},
+        mask::{Shape, Unmaskable},
+        startup, wording,
     },
     Never, READ_BYTES_MIN, Relay, RelayError, Unasked, fill,
     pipeline::{Answer, Pipeline},
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     session::{Session, Words},
     statement::is_plain_encoding,
+    stream::READ_BYTES,
 };
 
 /// The direction from the target.
@@ -36,6 +38,8 @@ pub(super) struct Down<'a, R, W> {
     passing: usize,
     /// Bytes of a message that are still to come and are for nobody.
     dropping: usize,
+    /// Masked rows that are to be sent before anything else.
+    masked: BytesMut,
     is_copy: bool,
     words: Words,
 }
@@ -56,6 +60,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
             passed: 0,
             passing: 0,
             dropping: 0,
+            masked: BytesMut::new(),
             is_copy: false,
             words,
         }
@@ -66,7 +71,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
         loop {
             self.take_all().await?;
             self.send().await?;
-            let deadline = self.deadline();
+            let left = self.time_left();
             let is_between = self.passing == 0 && self.dropping == 0;
             let filling = fill(&mut self.target, &mut self.buffer, &mut want);
             let line = tokio::select! {
@@ -77,7 +82,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
                 line = self.words.next(), if is_between => Some(line.to_string()),
                 line = self.relay.next_line(), if is_between => Some(line),
                 () = self.relay.begun.notified() => continue,
-                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() && is_between => {
+                () = sleep(left.unwrap_or_default()), if left.is_some() && is_between => {
                     self.cut(Reason::TimeBudget).await?;
                     continue;
                 }
@@ -101,7 +106,11 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
             let Some(header) = codec::header(rest).map_err(RelayError::Target)? else {
                 return Ok(());
             };
-            let head = head_of_target(header);
+            let is_masked = self.relay.session.has_masks();
+            let head = match is_masked {
+                true => self.head_of_masked(header),
+                false => head_of_target(header),
+            };
             let Some(message) = rest.get(..head) else {
                 return Ok(());
             };
@@ -112,12 +121,11 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
                 self.cut(reason).await?;
                 continue;
             }
-            let answer = follow(
-                &self.relay.session,
-                &mut self.relay.pipeline(),
-                header,
-                message,
-            )?;
+            if is_masked && self.look(header, message) {
+                self.cut(Reason::MaskedColumn).await?;
+                continue;
+            }
+            let answer = follow(self.relay, header, message)?;
             self.relay.answered.notify_one();
             match answer {
                 Answer::Pass => {
@@ -131,6 +139,22 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
                     if self.relay.pipeline().is_failing() {
                         self.relay.failing.notify_one();
                     }
+                }
+                Answer::Instead(instead) if header.kind == b'D' => {
+                    if self.passed > 0 {
+                        self.send().await?;
+                    }
+                    self.masked.extend_from_slice(&instead);
+                    self.buffer.advance(header.bytes.min(self.buffer.len()));
+                    if self.masked.len() >= READ_BYTES {
+                        self.send().await?;
+                    }
+                }
+                Answer::Instead(instead) => {
+                    self.send().await?;
+                    self.relay.record.output(&instead).await?;
+                    self.write(&instead, true).await?;
+                    self.dropping = header.bytes;
                 }
                 Answer::Before(report) => {
                     self.send().await?;
@@ -176,10 +200,10 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
         }
     }
 
-    /// When the statement that runs has run for too long.
-    fn deadline(&self) -> Option<Instant> {
-        let time = self.relay.session.statement_time()?;
-        self.relay.pipeline().running_since()?.checked_add(time)
+    /// How much longer the statement that runs may run.
+    fn time_left(&self) -> Option<Duration> {
+        let since = self.relay.pipeline().running_since()?;
+        self.relay.session.time_left(since)
     }
 
     fn over_budget(&self, row_bytes: usize) -> Option<Reason> {
@@ -201,7 +225,42 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Down<'a, R, W> {
         Ok(())
     }
 
+    /// Looks at a message of a session with masks, once; whether its statement must be cut off.
+    fn look(&self, header: Header, message: &[u8]) -> bool {
+        let mut pipeline = self.relay.pipeline();
+        if header.kind == b'D' && message.len() < header.bytes && pipeline.masks_rows() {
+            // It is too long to be masked.
+            return true;
+        }
+        if header.kind == b'T' {
+            let catalog = self.relay.known_masks();
+            pipeline.describe(|is_clear| match catalog {
+                Some(catalog) => Shape::of(Body::of(message), is_clear, catalog),
+                None => Err(Unmaskable),
+            });
+        }
+        pipeline.is_unmaskable(header.kind)
+    }
+
+    /// How much of a target's message must be here where rows are masked.
+    fn head_of_masked(&self, header: Header) -> usize {
+        let is_whole = match header.kind {
+            b'T' => true,
+            b'D' => self.relay.pipeline().masks_rows(),
+            _ => false,
+        };
+        match is_whole {
+            true => header.bytes.min(MASKED_BYTES_MAX),
+            false => head_of_target(header),
+        }
+    }
+
     async fn send(&mut self) -> Result<(), RelayError> {
+        if !self.masked.is_empty() {
+            let rows = self.masked.split();
+            self.relay.record.output(&rows).await?;
+            self.write(&rows, true).await?;
+        }
         if self.passed == 0 {
             return Ok(());
         }
@@ -240,13 +299,47 @@ fn head_of_target(header: Header) -> usize {
     }
 }
 
-/// Follows what a target says.
-fn follow(
+/// What becomes of a message where columns are masked; nothing when it goes the way of all others.
+fn masked(
     session: &Session,
     pipeline: &mut Pipeline,
     header: Header,
     message: &[u8],
-) -> Result<Answer, RelayError> {
+) -> Result<Option<Answer>, RelayError> {
+    match header.kind {
+        b'T' | b'n' if pipeline.own_described() => Ok(Some(Answer::Drop)),
+        b'D' if pipeline.masks_rows() => {
+            let token = |column: &str, value: &[u8]| session.token(column, value);
+            let row = pipeline.shown(|shape| shape.row(message, token));
+            // `Down::look` has cut off what cannot be shown.
+            let row = row.map_err(|Unmaskable| RelayError::Target(CodecError::Body))?;
+            pipeline.row(header.bytes)?;
+            Ok(Some(Answer::Instead(row)))
+        }
+        b'N' if pipeline.keeps_back() => Ok(Some(Answer::Drop)),
+        b'E' if pipeline.keeps_back() => {
+            let error = codec::server_error(Body::of(message));
+            if error.is_fatal {
+                return Ok(None);
+            }
+            Ok(Some(match pipeline.failed(&error) {
+                Answer::Pass => {
+                    let mut instead = BytesMut::new();
+                    wording::put_kept_back(&mut instead, &error.sqlstate)
+                        .map_err(RelayError::Target)?;
+                    Answer::Instead(instead)
+                }
+                answer => answer,
+            }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Follows what a target says.
+fn follow(relay: &Relay, header: Header, message: &[u8]) -> Result<Answer, RelayError> {
+    let session = &relay.session;
+    let pipeline = &mut relay.pipeline();
     let mut body = Body::of(message);
     let kind = header.kind;
     let is_fatal = kind == b'E' && codec::server_error(Body::of(message)).is_fatal;
@@ -256,6 +349,11 @@ fn follow(
             _ => None,
         };
         return Ok(pipeline.follow_cut(kind, status)?);
+    }
+    if session.has_masks()
+        && let Some(answer) = masked(session, pipeline, header, message)?
+    {
+        return Ok(answer);
     }
     match kind {
         b'D' => pipeline.row(header.bytes)?,

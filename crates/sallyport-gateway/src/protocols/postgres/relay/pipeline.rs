@@ -11,25 +11,28 @@
 //! Not here: moving bytes (`relay`), deciding (`session`).
 
 mod cut;
+mod shown;
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-use aws_lc_rs::digest::{Context, SHA256};
-use bytes::BytesMut;
-use sallyport_core::session::{OperationOutcome, StatementRecord};
-use tokio::time::Instant;
-
 use self::cut::Cut;
 pub(super) use self::cut::Spent;
 use super::super::{
     codec::ServerError,
     limits::{NAMES_MAX, PREPARED_BYTES_MAX},
+    mask::{Shape, Unmaskable},
     operations::{Parameters, Text, rows_of},
 };
 use crate::session::{OperationResult, RunningOperation};
+use aws_lc_rs::digest::{Context, SHA256};
+use bytes::BytesMut;
+use sallyport_core::{
+    session::{OperationOutcome, StatementRecord},
+    time::Timestamp,
+};
 
 /// Tags of one message that the evidence keeps.
 const TAGS_MAX: usize = 64;
@@ -54,10 +57,14 @@ pub(super) struct Running {
     copied: Option<Context>,
     /// The client sends what is copied.
     is_fed: bool,
-    since: Instant,
+    since: Timestamp,
     /// What its portal took before, and takes with it.
     spent: Arc<Spent>,
     cut: Option<Cut>,
+    /// It touches nothing that is masked.
+    is_clear: bool,
+    /// How its rows are shown, once the target has said what they are.
+    shape: Option<Result<Shape, Unmaskable>>,
 }
 
 impl std::fmt::Debug for Running {
@@ -76,12 +83,15 @@ impl Running {
         operation: RunningOperation,
         record: StatementRecord,
         spent: Arc<Spent>,
+        since: Timestamp,
     ) -> Self {
         Self {
-            since: Instant::now(),
+            since,
             is_fed: false,
             spent,
             cut: None,
+            is_clear: true,
+            shape: None,
             operation,
             record,
             rows: 0,
@@ -89,6 +99,15 @@ impl Running {
             tags: Vec::new(),
             copied: None,
         }
+    }
+
+    /// The same, which touches nothing that is masked, or may.
+    pub(super) fn clear(self, is_clear: bool) -> Self {
+        Self { is_clear, ..self }
+    }
+
+    pub(super) const fn is_clear(&self) -> bool {
+        self.is_clear
     }
 
     fn completed(&mut self, tag: &str) {
@@ -159,6 +178,11 @@ pub(super) enum Asked {
         bound: Arc<Bound>,
     },
     Describe,
+    /// A description of a portal that we ask for, of which the client hears nothing.
+    OwnDescribe {
+        /// What comes of the portal touches nothing that is masked.
+        is_clear: bool,
+    },
     Close(Named, Vec<u8>),
     Execute(Box<Running>),
     /// Refused by us; the target has got something in its place that it cannot parse.
@@ -181,6 +205,8 @@ pub(super) enum Answer {
     Before(BytesMut),
     /// Send nothing.
     Drop,
+    /// Send this in its place, and keep what came to nobody.
+    Instead(BytesMut),
 }
 
 /// What a name stands for.
@@ -211,6 +237,8 @@ pub(super) struct Pipeline {
     pub(super) is_over: bool,
     /// Something is to be sent to the target that it cannot parse; whether by the simple protocol.
     to_fail: Option<bool>,
+    /// What rows of the portal that answers next are like.
+    described: Option<Result<Shape, Unmaskable>>,
 }
 
 impl Pipeline {

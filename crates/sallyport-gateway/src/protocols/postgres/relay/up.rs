@@ -54,6 +54,7 @@ struct Held {
     operation: Box<HeldOperation>,
     record: StatementRecord,
     spent: Arc<Spent>,
+    is_clear: bool,
     is_simple: bool,
     redefines: bool,
 }
@@ -72,6 +73,10 @@ pub(super) struct Up<'a, R, W> {
     is_copy: bool,
     /// Messages since the target was last asked for its answers.
     unflushed: usize,
+    /// The portal that is about to be executed.
+    portal: Vec<u8>,
+    /// Ours, to go before the message that was decided on.
+    ahead: Option<BytesMut>,
 }
 
 impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
@@ -85,6 +90,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             passing: 0,
             is_copy: false,
             unflushed: 0,
+            portal: Vec::new(),
+            ahead: None,
         }
     }
 
@@ -155,7 +162,8 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             }
             // Rows that are copied, and a flush, belong to what runs.
             let belongs = matches!(header.kind, b'd' | b'c' | b'f' | b'H' | b'X');
-            if self.relay.session.has_budgets() && !belongs {
+            let session = &self.relay.session;
+            if (session.has_budgets() || session.has_masks()) && !belongs {
                 self.alone().await?;
             }
             // Taken out while it is decided on: deciding may send what came before.
@@ -168,6 +176,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             self.buffer = buffer;
             match verdict? {
                 Verdict::Pass => {
+                    self.go_ahead().await?;
                     self.is_copy = header.kind == b'd';
                     // The header of copied rows is not among them.
                     self.passed = self.passed.saturating_add(head);
@@ -184,6 +193,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
                     let is_simple = held.is_simple;
                     match self.agreed(held).await? {
                         Ok(()) => {
+                            self.go_ahead().await?;
                             self.is_copy = false;
                             self.passed = self.passed.saturating_add(head);
                             self.passing = header.bytes.saturating_sub(head);
@@ -203,6 +213,15 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
                 }
             }
         }
+    }
+
+    /// Sends what has to be there before the message that was decided on.
+    async fn go_ahead(&mut self) -> Result<(), RelayError> {
+        let Some(ahead) = self.ahead.take() else {
+            return Ok(());
+        };
+        self.send().await?;
+        self.write(&ahead).await
     }
 
     /// Lets go what is here of a message that only passes.
@@ -333,6 +352,18 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         let text = doubted.as_ref().unwrap_or(text);
         let record = text.record(parameters);
         let mut operation = text.operation();
+        let Some(is_clear) = self.is_clear(text) else {
+            let number = self.relay.record.number();
+            let session = &self.relay.session;
+            session
+                .refuse_operation(number, operation, Reason::MaskedColumn)
+                .await;
+            return Ok(Verdict::Replace(self.refuse(
+                Reason::MaskedColumn,
+                "",
+                is_simple,
+            )?));
+        };
         // Whoever agrees to a statement agrees to all of it, and to its values as well.
         if let OperationDecision::Held(_) = self.relay.session.check(&operation) {
             let Some(whole) = text.operation_with(parameters) else {
@@ -347,13 +378,15 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         let number = self.relay.record.number();
         match self.relay.session.begin_operation(number, operation).await {
             OperationStart::Begun(operation) => {
-                self.started(operation, record, spent, is_simple, text.redefines);
+                let running = self.running(operation, record, spent).clear(is_clear);
+                self.started(running, is_simple, text.redefines)?;
                 Ok(Verdict::Pass)
             }
             OperationStart::Held(operation) => Ok(Verdict::Hold(Held {
                 operation,
                 record,
                 spent,
+                is_clear,
                 is_simple,
                 redefines: text.redefines,
             })),
@@ -364,18 +397,49 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         }
     }
 
-    fn started(
-        &mut self,
+    fn running(
+        &self,
         operation: RunningOperation,
         record: StatementRecord,
         spent: Arc<Spent>,
+    ) -> Running {
+        Running::new(operation, record, spent, self.relay.session.now())
+    }
+
+    /// Whether a statement touches nothing that is masked; nothing when it must not run at all.
+    fn is_clear(&self, text: &Text) -> Option<bool> {
+        if !self.relay.session.has_masks() {
+            return Some(true);
+        }
+        let catalog = self.relay.known_masks()?;
+        // What it computes would be told by the setting.
+        (!text.facts().computes_setting).then(|| catalog.is_clear(text.facts()))
+    }
+
+    fn started(
+        &mut self,
+        running: Running,
         is_simple: bool,
         redefines: bool,
-    ) {
+    ) -> Result<(), RelayError> {
         if redefines {
             self.relay.pipeline().redefined();
         }
-        let running = Box::new(Running::new(operation, record, spent));
+        if !is_simple && self.relay.session.has_masks() {
+            // Rows are masked by what they are: the client need not have asked.
+            let mut describe = BytesMut::new();
+            codec::message(&mut describe, b'D', |body| {
+                body.extend_from_slice(b"P");
+                body.extend_from_slice(&self.portal);
+                body.extend_from_slice(&[0]);
+            })
+            .map_err(RelayError::Client)?;
+            self.ahead = Some(describe);
+            self.push(Asked::OwnDescribe {
+                is_clear: running.is_clear(),
+            });
+        }
+        let running = Box::new(running);
         self.push(match is_simple {
             true => Asked::Query(running),
             false => Asked::Execute(running),
@@ -383,6 +447,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         if self.relay.session.has_budgets() {
             self.relay.begun.notify_one();
         }
+        Ok(())
     }
 
     /// Waits until other people have agreed to a statement, or it is clear that they will not; the client
@@ -420,13 +485,10 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
                 HeldStep::Released => {
                     return match operation.begin() {
                         OperationStart::Begun(running) => {
-                            self.started(
-                                running,
-                                held.record,
-                                held.spent,
-                                held.is_simple,
-                                held.redefines,
-                            );
+                            let running = self
+                                .running(running, held.record, held.spent)
+                                .clear(held.is_clear);
+                            self.started(running, held.is_simple, held.redefines)?;
                             Ok(Ok(()))
                         }
                         OperationStart::Over(over) => Err(over.into()),
@@ -446,13 +508,9 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         let number = self.relay.record.number();
         let reason = match self.relay.session.begin_operation(number, operation).await {
             OperationStart::Begun(operation) => {
-                self.started(
-                    operation,
-                    StatementRecord::default(),
-                    Arc::default(),
-                    true,
-                    false,
-                );
+                let record = StatementRecord::default();
+                let running = self.running(operation, record, Arc::default()).clear(false);
+                self.started(running, true, false)?;
                 return Ok(Verdict::Pass);
             }
             // What is held is commands and statements.
@@ -523,6 +581,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
             None if bound.statement.is_empty() => Arc::new(Text::of_name("portal", portal)),
             None => Arc::new(Text::of_name("prepared statement", &bound.statement)),
         };
+        self.portal = portal.to_vec();
         self.run_statement(&text, &bound, false).await
     }
 

@@ -9,8 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
-use sallyport_core::authz::Reason;
-use tokio::time::Instant;
+use sallyport_core::{authz::Reason, time::Timestamp};
 
 use super::{Answer, Asked, Pipeline, Unasked};
 
@@ -52,7 +51,7 @@ impl Pipeline {
     }
 
     /// Since when the statement runs that answers next, if it is not cut off already.
-    pub(in super::super) fn running_since(&self) -> Option<Instant> {
+    pub(in super::super) fn running_since(&self) -> Option<Timestamp> {
         match self.asked.front()? {
             Asked::Query(running) | Asked::Execute(running) if running.cut.is_none() => {
                 Some(running.since)
