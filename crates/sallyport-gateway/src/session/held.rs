@@ -91,16 +91,14 @@ pub(super) async fn hold(
         .tasks
         .spawn("held operation", attend(node, state, call, sender, within));
     match held.asked().await {
-        HeldProgress::Waiting { .. } => OperationStart::Held(Box::new(held)),
-        // Nobody can have voted yet.
-        HeldProgress::Released { .. } => {
-            held.refuse(Reason::CommandChanged);
-            OperationStart::Refused(Reason::CommandChanged)
-        }
-        HeldProgress::Refused { reason, .. } => {
+        HeldProgress::Refused { reason, comment } if comment.is_empty() => {
             held.refuse(reason);
             OperationStart::Refused(reason)
         }
+        // Somebody may have voted in the meantime, and whoever waits is told their words.
+        HeldProgress::Waiting { .. }
+        | HeldProgress::Released { .. }
+        | HeldProgress::Refused { .. } => OperationStart::Held(Box::new(held)),
     }
 }
 
@@ -119,6 +117,13 @@ async fn attend(
     let control = &node.control;
     let watching = async {
         let mut answer = control.hold_operation(call).await;
+        if matches!(answer, Ok(HeldProgress::Released { .. })) {
+            // Nobody can have voted before it was held.
+            answer = Ok(HeldProgress::Refused {
+                reason: Reason::CommandChanged,
+                comment: String::new(),
+            });
+        }
         loop {
             let progress = answer.unwrap_or_else(|error| HeldProgress::Refused {
                 reason: error.reason(),

@@ -96,7 +96,7 @@ fn given_forwarding_is_permitted_when_a_target_is_jumped_through_then_the_hop_is
         let id = sessions[0]["id"].as_str().unwrap();
         let forwarded = hops.world.operation(id, "forward_local");
         assert_eq!(forwarded["detail"], to.as_str(), "{forwarded}");
-        assert_eq!(forwarded["outcome"], "completed", "{forwarded}");
+        assert!(is_over(&forwarded), "{forwarded}");
         let (got, answered) = hops.tap.passed();
         assert_eq!(sessions[0]["bytes_up"], got, "{}", sessions[0]);
         assert_eq!(sessions[0]["bytes_down"], answered, "{}", sessions[0]);
@@ -105,6 +105,12 @@ fn given_forwarding_is_permitted_when_a_target_is_jumped_through_then_the_hop_is
         let banners = transcript.matches("SSH-2.0-OpenSSH").count();
         assert_eq!(banners, 2, "both sides' first line: {transcript}");
     }
+}
+
+/// Whether a forward ended as it may when its client leaves: `ssh` ends the one of its hop by SIGHUP, and that
+/// closes the channel or only the connection, as it happens.
+fn is_over(forwarded: &serde_json::Value) -> bool {
+    ["completed", "interrupted"].contains(&forwarded["outcome"].as_str().unwrap())
 }
 
 /// GW-1, PO-3, RE-2: where the second host is a target too, the inner connection comes to the gateway again,
@@ -123,7 +129,7 @@ fn given_two_targets_when_one_is_jumped_through_to_the_other_then_each_hop_is_a_
     let id = |of: &[serde_json::Value]| of[0]["id"].as_str().unwrap().to_owned();
     let forwarded = hops.world.operation(&id(&first), "forward_local");
     assert_eq!(forwarded["detail"], gateway.as_str(), "{forwarded}");
-    assert_eq!(forwarded["outcome"], "completed", "{forwarded}");
+    assert!(is_over(&forwarded), "{forwarded}");
     let run = hops.world.operation(&id(&second), "exec");
     assert_eq!(run["detail"], "echo arrived-$((40 + 2))", "{run}");
     assert_eq!(run["outcome"], "completed", "{run}");
