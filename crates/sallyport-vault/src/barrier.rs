@@ -75,6 +75,15 @@ pub enum BarrierState {
     Unsealed,
 }
 
+/// What came of a share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShareTaken {
+    /// The vault's state after it.
+    pub status: BarrierStatus,
+    /// Whether it was this share that opened the vault: of shares at the same moment at most one does.
+    pub has_opened: bool,
+}
+
 /// Where the vault stands, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BarrierStatus {
@@ -297,7 +306,8 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Seal`] saying what is wrong with the share; [`VaultError::OtherSeal`];
     /// [`VaultError::Uninitialised`]. An unsealed vault answers with its status.
-    pub fn offer_share(&self, text: &str) -> Result<BarrierStatus, VaultError> {
+    pub fn offer_share(&self, text: &str) -> Result<ShareTaken, VaultError> {
+        let mut has_opened = false;
         {
             let mut state = self.write();
             match &mut *state {
@@ -312,11 +322,15 @@ impl Vault {
                         let keyring = open(record, &Value::Null, &given)?;
                         let record = record.clone();
                         *state = State::Unsealed { record, keyring };
+                        has_opened = true;
                     }
                 }
             }
         }
-        Ok(self.status())
+        Ok(ShareTaken {
+            status: self.status(),
+            has_opened,
+        })
     }
 
     /// Forgets the shares taken so far. For an authenticated operator only: whoever may do this can keep

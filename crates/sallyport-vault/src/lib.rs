@@ -30,7 +30,7 @@ mod signing;
 mod text;
 
 pub use aead::NotAuthentic;
-pub use barrier::{BarrierState, BarrierStatus, KeyringChange, Vault, VaultError};
+pub use barrier::{BarrierState, BarrierStatus, KeyringChange, ShareTaken, Vault, VaultError};
 pub use certificate::{CertificateError, SshAuthority};
 pub use database::DatabaseError;
 pub use entropy::SystemEntropy;

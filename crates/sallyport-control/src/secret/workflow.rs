@@ -146,9 +146,8 @@ fn public_half(name: &str, key: &SecretBytes) -> Result<String, OperateError> {
 /// # Errors
 /// [`OperateError`]; a wrong share is recorded.
 pub async fn offer_share(control: &Control, share: &str) -> Result<bool, OperateError> {
-    let was_open = is_open(control);
     match control.vault().offer_share(share) {
-        Ok(_) if !was_open && is_open(control) => {
+        Ok(taken) if taken.has_opened => {
             unsealed(control, Actor::Anonymous).await?;
             Ok(true)
         }

@@ -83,18 +83,16 @@ fn given_five_shares_when_three_are_offered_then_progress_is_shown_and_the_third
     vault.seal();
 
     for (offered, given) in [(4, 1), (4, 1), (1, 2)] {
-        let status = vault.offer_share(&shares[offered]).unwrap();
+        let status = vault.offer_share(&shares[offered]).unwrap().status;
         assert_eq!(status.state, BarrierState::Sealed);
         assert_eq!((status.shares_given, status.threshold), (given, 3));
     }
-    assert_eq!(
-        vault.offer_share(&shares[0]).unwrap().state,
-        BarrierState::Unsealed
-    );
-    assert_eq!(
-        vault.offer_share(&shares[2]).unwrap().state,
-        BarrierState::Unsealed
-    );
+    let last = vault.offer_share(&shares[0]).unwrap();
+    assert_eq!(last.status.state, BarrierState::Unsealed);
+    assert!(last.has_opened);
+    let late = vault.offer_share(&shares[2]).unwrap();
+    assert_eq!(late.status.state, BarrierState::Unsealed);
+    assert!(!late.has_opened, "it was open");
 }
 
 /// VA-1, and security class D2: a flood of wrong shares neither spoils nor blocks an unseal.
@@ -119,7 +117,7 @@ fn given_an_unseal_in_progress_when_wrong_shares_flood_in_then_it_still_complete
     }
     assert_eq!(vault.status().shares_given, 1);
     assert_eq!(
-        vault.offer_share(&shares[1]).unwrap().state,
+        vault.offer_share(&shares[1]).unwrap().status.state,
         BarrierState::Unsealed
     );
 }
