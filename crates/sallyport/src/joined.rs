@@ -75,6 +75,11 @@ pub async fn join(context: &Context, client: &Client, wish: Wish<'_>) -> Result<
     let path = ["sessions", wish.session_id, "join"];
     let mut content = client.stream_answer(&path, &body).await?;
     let watcher = content.header(WATCHER_HEADER)?;
+    // Before anybody is told how to leave: until then a signal ends this process where it stands.
+    let listen = |kind| signal(kind).map_err(|error| Failure::of_stream(&error));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
     let how_to_leave = if wish.has_keyboard {
         "joined with the keyboard; Ctrl-] leaves"
     } else {
@@ -82,9 +87,6 @@ pub async fn join(context: &Context, client: &Client, wish: Wish<'_>) -> Result<
     };
     context.output.note(how_to_leave)?;
 
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| Failure::of_stream(&error))?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(|error| Failure::of_stream(&error))?;
     let keyboard = match wish.has_keyboard {
         true => Some(RawTerminal::enter().map_err(|error| Failure::of_stream(&error))?),
         false => None,
@@ -100,7 +102,7 @@ pub async fn join(context: &Context, client: &Client, wish: Wish<'_>) -> Result<
     let outcome = tokio::select! {
         outcome = view.show(&mut content) => outcome,
         outcome = typing.keep(keyboard.as_ref().map(|_| read_keyboard())) => outcome.map(|()| LEFT.to_owned()),
-        _ = tokio::signal::ctrl_c() => Ok(LEFT.to_owned()),
+        _ = interrupt.recv() => Ok(LEFT.to_owned()),
         _ = terminate.recv() => Ok(LEFT.to_owned()),
         _ = hang_up.recv() => Ok(LEFT.to_owned()),
     };

@@ -14,6 +14,7 @@ use std::{fmt::Write as _, io::IsTerminal as _, time::Duration};
 use avt::{Color, Parser, Pen, Terminal, observer::DirtyRows, parser::Function};
 use sallyport_api::rest::recording::ContentQuery;
 use sallyport_evidence::recording::escape_controls;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     cast::{CastReader, What},
@@ -92,6 +93,8 @@ async fn show(
     let mut content = client.stream(&path, &query).await?;
     let mut reader = CastReader::default();
     let mut screen = Painter::new(window());
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::of_stream(&error))?;
     write_out(screen.begin())?;
     let playing = async {
         while let Some(piece) = content.next().await? {
@@ -107,7 +110,7 @@ async fn show(
     let outcome = tokio::select! {
         outcome = playing => outcome,
         // Whoever plays may leave at any time; the terminal is put right before.
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
     };
     write_out(&screen.end())?;
     context.output.note("")?;

@@ -25,6 +25,7 @@ use sallyport_vault::SystemEntropy;
 use tokio::{
     io::{self, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
     task::JoinSet,
     time::timeout,
 };
@@ -111,6 +112,10 @@ pub async fn run(
     let address = listener
         .local_addr()
         .map_err(|error| Failure::of_stream(&error))?;
+    // One for the whole run, from before anybody can know of it: one made anew for each connection misses a
+    // Ctrl-C that arrives between two of them.
+    let mut interrupts =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::of_stream(&error))?;
     announce(context, &entrance, address)?;
     let mut open = JoinSet::new();
     loop {
@@ -128,7 +133,7 @@ pub async fn run(
                     let _ = writeln!(stderr(), "a connection ended: {}", escape_controls(&chain(&ended)));
                 }
             }
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupts.recv() => return Ok(()),
         }
     }
 }
