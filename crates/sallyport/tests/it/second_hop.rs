@@ -74,7 +74,7 @@ impl Hops {
 
 /// GW-1, PO-3, R23: over a target that was named in the selector, and over one that was itself jumped to at
 /// the gateway. One session, decided and recorded, and in it one forwarded connection, decided and recorded
-/// with as many bytes as the second host got and said.
+/// with as many bytes as the second host got and said (of the client's goodbye, perhaps more).
 #[test]
 fn given_forwarding_is_permitted_when_a_target_is_jumped_through_then_the_hop_is_decided_and_recorded()
  {
@@ -98,7 +98,13 @@ fn given_forwarding_is_permitted_when_a_target_is_jumped_through_then_the_hop_is
         assert_eq!(forwarded["detail"], to.as_str(), "{forwarded}");
         assert!(is_over(&forwarded), "{forwarded}");
         let (got, answered) = hops.tap.passed();
-        assert_eq!(sessions[0]["bytes_up"], got, "{}", sessions[0]);
+        let sent = usize::try_from(sessions[0]["bytes_up"].as_u64().unwrap()).unwrap();
+        let (got_at_least, got_at_most) = (sent.saturating_sub(GOODBYE_BYTES_MAX), sent);
+        assert!(
+            (got_at_least..=got_at_most).contains(&got),
+            "{got} bytes arrived: {}",
+            sessions[0]
+        );
         assert_eq!(sessions[0]["bytes_down"], answered, "{}", sessions[0]);
         let words = ["recording", "export", id, "--format", "transcript"];
         let transcript = hops.world.carol.say(&words);
@@ -106,6 +112,10 @@ fn given_forwarding_is_permitted_when_a_target_is_jumped_through_then_the_hop_is
         assert_eq!(banners, 2, "both sides' first line: {transcript}");
     }
 }
+
+/// What a client sends after all else, encrypted: that it disconnects. `ssh` ends its hop by SIGHUP at that
+/// moment, and the first target's server then drops what it has not yet passed on.
+const GOODBYE_BYTES_MAX: usize = 128;
 
 /// Whether a forward ended as it may when its client leaves: `ssh` ends the one of its hop by SIGHUP, and that
 /// closes the channel or only the connection, as it happens.
