@@ -52,6 +52,19 @@ else:
         gives([("chair",)], "SELECT name FROM item WHERE id = ?", (2,), prepared=True)
         fails(1317, "SELECT a.id + %s FROM item a, seq_1_to_1000000000", (1,))
         gives([("chair",)], "SELECT name FROM item WHERE id = %s", (2,))
+    # A cursor of the server's whose rows are fetched one by one: together they are one statement's.
+    prepared = connection.cmd_stmt_prepare(b"SELECT name FROM item ORDER BY id")
+    columns = prepared["columns"]
+    connection.cmd_stmt_execute(prepared["statement_id"], flags=1)
+    for expected in ("kept", "chair", None):
+        try:
+            connection.cmd_stmt_fetch(prepared["statement_id"], 1)
+            rows, _ = connection.get_rows(binary=True, columns=columns)
+            assert rows == [(expected,)], rows
+        except mysql.connector.Error as error:
+            assert expected is None and error.errno == 1317, error
+            connection.unread_result = False
+    gives([(3,)], "SELECT count(*) FROM item")
 
 connection.close()
 print("done")

@@ -7,5 +7,6 @@ mod engine;
 mod held;
 mod hostile;
 mod limits;
+mod many;
 mod refusal;
 mod story;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::database::{APP, SECRET, Shop};
+use super::{
+    database::{APP, SECRET, Shop},
+    many::{executed_for, first_line},
+};
 use crate::{
     postgres::database::complaint,
     waiting::{eventually, within},
@@ -273,7 +276,6 @@ fn given_statements_in_every_form_then_the_evidence_has_each_that_the_server_log
     let output = crate::node::finished(program.spawn().unwrap());
     assert!(output.status.success(), "{output:?}");
 
-    let logged = logged(&shop.server.statements());
     let mut recorded: Vec<String> = Vec::new();
     shop.world.ended_session(&shop.newest());
     for session in shop.world.carol.list(&["session", "list", "--limit", "10"]) {
@@ -283,52 +285,23 @@ fn given_statements_in_every_form_then_the_evidence_has_each_that_the_server_log
             }
         }
     }
-    let mut logged: Vec<String> = logged;
+    let mut logged = logged(&shop.server.statements());
     logged.sort();
     recorded.sort();
     assert!(logged.len() > 200, "{}", logged.len());
     assert_eq!(recorded, logged);
 }
 
-fn first_line(text: &str) -> String {
-    text.lines()
-        .next()
-        .unwrap_or_default()
-        .trim_end()
-        .to_owned()
-}
-
-/// The statements of the account in a general log, in its words: those of SQL's own `EXECUTE` stand in it
-/// twice, once as they were sent and once as they run, and count once.
+/// The statements of the account in a general log, in its words.
 fn logged(log: &str) -> Vec<String> {
-    let mut ours = std::collections::HashSet::new();
     let mut found = Vec::new();
-    let mut sent_by_sql = None;
-    for line in log.lines() {
-        // The time or nothing, then connection and command, then the argument; others are continued text.
-        let rest = line.strip_prefix("\t\t");
-        let rest = rest.or_else(|| Some(line.split_once('\t')?.1));
-        let Some((head, argument)) = rest.and_then(|rest| rest.split_once('\t')) else {
-            continue;
-        };
-        let mut head = head.trim_start().splitn(2, ' ');
-        let (Some(id), Some(command)) = (head.next(), head.next()) else {
-            continue;
-        };
-        if command == "Connect" && argument.starts_with("app@") {
-            ours.insert(id.to_owned());
-        }
-        if !ours.contains(id) {
-            continue;
-        }
-        match command {
-            "Query" => {
-                sent_by_sql = argument.starts_with("EXECUTE").then(|| id.to_owned());
-                found.push(first_line(argument));
+    for entry in executed_for("app", log) {
+        match entry.command.as_str() {
+            "Query" | "Execute" => found.push(first_line(&entry.argument)),
+            "Field List" => {
+                let table = entry.argument.trim_end();
+                found.push(format!("SHOW FIELDS FROM `{table}`"));
             }
-            "Execute" if sent_by_sql.take().as_deref() == Some(id) => {}
-            "Execute" => found.push(first_line(argument)),
-            "Field List" => found.push(format!("SHOW FIELDS FROM `{}`", argument.trim_end())),
             _ => {}
         }
     }

@@ -1,5 +1,10 @@
 """Results that are cut off in the extended protocol; prints `done` when all of it went as it should."""
 
+import asyncio
+import os
+import ssl
+
+import asyncpg
 import psycopg
 
 with psycopg.connect(autocommit=True) as connection:
@@ -33,4 +38,23 @@ with psycopg.connect(autocommit=True) as connection:
     with connection.transaction():
         assert connection.execute("SELECT name FROM item WHERE id = %s", (2,)).fetchone() == ("chair",)
 
+
+async def in_pieces():
+    """A portal whose rows are taken one by one: together they are one statement's."""
+    tls = ssl.create_default_context(cafile=os.environ["PGSSLROOTCERT"])
+    connection = await asyncpg.connect(ssl=tls)
+    try:
+        async with connection.transaction():
+            cursor = await connection.cursor("SELECT name FROM item ORDER BY id")
+            assert [row["name"] for row in await cursor.fetch(1)] == ["lamp"]
+            assert [row["name"] for row in await cursor.fetch(1)] == ["chair"]
+            await cursor.fetch(1)
+        raise AssertionError("nothing was cut off")
+    except asyncpg.PostgresError as error:
+        assert error.sqlstate == "53400", error
+    assert await connection.fetchval("SELECT 'goes on'") == "goes on"
+    await connection.close()
+
+
+asyncio.run(in_pieces())
 print("done")

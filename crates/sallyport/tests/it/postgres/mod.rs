@@ -9,5 +9,6 @@ mod hostile;
 mod listen;
 mod masked;
 mod refusal;
+mod spent;
 mod statement;
 mod story;
