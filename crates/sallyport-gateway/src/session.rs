@@ -281,6 +281,18 @@ impl Session {
         channel: u32,
         operation: Operation,
     ) -> OperationStart {
+        self.begin_shown(channel, operation, |operation| Some(operation.clone()))
+            .await
+    }
+
+    /// As [`Session::begin_operation`], where other people who have to agree are `shown` more than what policies
+    /// look at, such as the values of a statement. Nothing: not all of it can be shown, and it is refused.
+    pub async fn begin_shown(
+        self: &Arc<Self>,
+        channel: u32,
+        operation: Operation,
+        shown: impl FnOnce(&Operation) -> Option<Operation>,
+    ) -> OperationStart {
         self.state.room_for_operation().await;
         if let Err(over) = self.state.pass().await {
             return OperationStart::Over(over);
@@ -293,7 +305,10 @@ impl Session {
                 operation,
                 self.node.clock.now(),
             )),
-            OperationDecision::Held(hold) => held::hold(self, channel, operation, *hold).await,
+            OperationDecision::Held(hold) => match shown(&operation) {
+                Some(shown) => held::hold(self, channel, operation, shown, *hold).await,
+                None => self.refused(channel, operation, Reason::OperationTooLong),
+            },
             OperationDecision::Refused(reason) => self.refused(channel, operation, reason),
         }
     }

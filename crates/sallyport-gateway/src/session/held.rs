@@ -2,7 +2,8 @@
 //!
 //! INVARIANT: it runs only after control said that it is released, once, and if it would still have to
 //! wait for exactly the same, while nothing halts the session; whatever else happens, it is on record as
-//! refused. Dropping it gives it up.
+//! refused. Dropping it gives it up. What is decided again is what was decided first, also where others are
+//! shown more.
 //!
 //! Not here: which operations wait ([`crate::enforce`]), votes (control).
 
@@ -29,7 +30,9 @@ pub struct HeldOperation {
     session: Arc<Session>,
     id: OperationId,
     channel: u32,
-    /// Absent once it was begun or refused.
+    /// As policies look at it.
+    decided: Operation,
+    /// As others see it and evidence keeps it; absent once it was begun or refused.
     operation: Option<Operation>,
     hold: Hold,
     held_at: Timestamp,
@@ -53,10 +56,11 @@ pub enum HeldStep {
     },
 }
 
-/// Asks control to hold an operation, and begins to wait.
+/// Asks control to hold an operation that was `decided` on, `operation` for those who see it, and begins to wait.
 pub(super) async fn hold(
     session: &Arc<Session>,
     channel: u32,
+    decided: Operation,
     operation: Operation,
     hold: Hold,
 ) -> OperationStart {
@@ -81,6 +85,7 @@ pub(super) async fn hold(
         session: Arc::clone(session),
         id: id.clone(),
         channel,
+        decided,
         operation: Some(operation),
         hold,
         held_at: session.node.clock.now(),
@@ -220,7 +225,7 @@ impl HeldOperation {
             self.operation = Some(operation);
             return OperationStart::Over(over);
         }
-        let is_unchanged = match self.session.check(&operation) {
+        let is_unchanged = match self.session.check(&self.decided) {
             OperationDecision::Permitted => true,
             OperationDecision::Held(hold) => *hold == self.hold,
             OperationDecision::Refused(_) => false,

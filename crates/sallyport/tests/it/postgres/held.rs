@@ -5,13 +5,26 @@ use std::fs;
 use serde_json::Value;
 
 use super::database::{APP, Shop};
-use crate::waiting::eventually;
+use crate::{node::finished, waiting::eventually};
 
 /// Tables are dropped, and rows removed, with a second person's word only.
 const POLICIES: &str = r#"
 @id("destruction-waits")
 @command_approval("1: DROP * | DELETE *")
 permit (principal, action, resource);
+
+@id("renaming-waits")
+@command_approval("1: *")
+permit (principal, action == Action::"operation.run", resource)
+when { context.operation.detail == "UPDATE item SET name = $1 WHERE id = $2" };
+"#;
+
+/// Binds values by the protocol, as drivers do.
+const RENAMES: &str = r#"
+import psycopg
+with psycopg.connect(autocommit=True) as connection:
+    connection.execute("UPDATE item SET name = %s WHERE id = %s", ("throne", 2))
+    print("renamed")
 "#;
 
 fn shop() -> Shop {
@@ -79,5 +92,29 @@ fn given_a_statement_that_waits_when_somebody_votes_then_it_runs_or_fails_on_the
     assert!(
         !shop.server.log().contains("DROP"),
         "the target has seen it"
+    );
+}
+
+/// PO-3, G4: a statement waits by what it says, and whoever agrees sees its values too: that they are shown does not
+/// make another statement of it that need not wait.
+#[test]
+fn given_a_rule_for_a_whole_statement_when_values_are_bound_to_it_then_it_waits_and_they_are_shown()
+{
+    let shop = shop();
+    let pass = shop.pass(APP);
+    let mut driver = shop.command(&crate::clients::venv("python"), APP, &pass);
+    driver.args(["-P", "-c", RENAMES]);
+    let driver = driver.spawn().unwrap();
+    let held = vote(&shop, "approve");
+    let shown = held["command"].as_str().unwrap();
+    assert!(
+        shown.starts_with("UPDATE item SET name = $1 WHERE id = $2\n-- $1 = \"throne\""),
+        "{shown}"
+    );
+    let output = finished(driver);
+    assert_eq!(output.stdout, b"renamed\n", "{output:?}");
+    assert_eq!(
+        shop.execute("shop", "SELECT name FROM item WHERE id = 2"),
+        "throne"
     );
 }

@@ -212,22 +212,16 @@ where
     /// Has a statement decided that is about to run.
     async fn begin(&mut self, text: &Text, parameters: &Parameters) -> Result<Begun, RelayError> {
         let record = text.record(parameters);
-        let mut operation = text.operation();
+        let operation = text.operation();
         if text.hides {
             self.put_refusal(operation, Reason::FeatureRefused).await;
             return Ok(Begun::Refused(wording::refusal(Reason::FeatureRefused, "")));
         }
-        // Whoever agrees to a statement agrees to all of it, and to its values as well.
-        if let OperationDecision::Held(_) = self.setup.session.check(&operation) {
-            let Some(whole) = text.operation_with(parameters) else {
-                let reason = Reason::OperationTooLong;
-                self.put_refusal(operation, reason).await;
-                return Ok(Begun::Refused(wording::refusal(reason, "")));
-            };
-            operation = whole;
-        }
         let number = self.setup.record.number();
-        match self.setup.session.begin_operation(number, operation).await {
+        // Whoever agrees to a statement agrees to all of it, and to its values as well.
+        let whole = |_: &Operation| text.operation_with(parameters);
+        let session = &self.setup.session;
+        match session.begin_shown(number, operation, whole).await {
             OperationStart::Begun(operation) => {
                 self.started(operation, record);
                 Ok(Begun::Running)

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
-use sallyport_core::{authz::Reason, session::StatementRecord};
+use sallyport_core::{
+    authz::Reason,
+    session::{Operation, StatementRecord},
+};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::{
@@ -351,7 +354,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
         let doubted = doubted.then(|| text.in_doubt());
         let text = doubted.as_ref().unwrap_or(text);
         let record = text.record(parameters);
-        let mut operation = text.operation();
+        let operation = text.operation();
         let Some(is_clear) = self.is_clear(text) else {
             let number = self.relay.record.number();
             let session = &self.relay.session;
@@ -364,19 +367,11 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
                 is_simple,
             )?));
         };
-        // Whoever agrees to a statement agrees to all of it, and to its values as well.
-        if let OperationDecision::Held(_) = self.relay.session.check(&operation) {
-            let Some(whole) = text.operation_with(parameters) else {
-                let number = self.relay.record.number();
-                let reason = Reason::OperationTooLong;
-                let session = &self.relay.session;
-                session.refuse_operation(number, operation, reason).await;
-                return Ok(Verdict::Replace(self.refuse(reason, "", is_simple)?));
-            };
-            operation = whole;
-        }
         let number = self.relay.record.number();
-        match self.relay.session.begin_operation(number, operation).await {
+        // Whoever agrees to a statement agrees to all of it, and to its values as well.
+        let whole = |_: &Operation| text.operation_with(parameters);
+        let session = &self.relay.session;
+        match session.begin_shown(number, operation, whole).await {
             OperationStart::Begun(operation) => {
                 let running = self.running(operation, record, spent).clear(is_clear);
                 self.started(running, is_simple, text.redefines)?;
