@@ -106,6 +106,7 @@ event_names! {
     LeaseRetried "lease.retried" "Somebody had a revocation tried at once. `engine`, `attempts`.";
     LeaseOrphanRemoved "lease.orphan_removed" "A user of ours that no lease knows of was removed from a target. `target`, `user`.";
     OperationRecorded "operation.recorded" "One operation of a session. `kind`, `detail`, `facts`, `outcome`, `exit_status`, `size_bytes`, `sha256`, `statement`, times.";
+    StatementsRecorded "statements.recorded" "Statements of a session that ran one after the other. `person_id`, `statements`: each as the list of operations has it.";
     OperationHeld "operation.held" "An operation waits for other people. `session_id`, `person_id`, `account`, `target`, `kind`, `detail`, `command_hash`, `content_hash`, `quorums`, `expires_at`, `bundle`.";
     OperationApproved "operation.approved" "One approver voted yes on a held operation. `content_hash`, `approvals_missing`, `comment`.";
     OperationVetoed "operation.denied" "One approver voted no on a held operation. `content_hash`, `comment`.";

@@ -4,13 +4,13 @@
 //! INVARIANT: the record of an end is durable before the push that makes it happen, and a gateway that
 //! was away compares its live sessions when it is back, so no end is lost.
 
-use sallyport_api::gateway::{Anchor, OperationBatch, SessionClosed};
+use sallyport_api::gateway::{Anchor, SessionClosed};
 use sallyport_core::{
     event::{Actor, Event, EventName, Events},
     id::{GatewayId, GrantId, PersonId, SessionId},
     lock::LockScope,
     principal::Person,
-    session::{EndReason, OperationRecord},
+    session::EndReason,
 };
 
 use super::{lease, store};
@@ -147,70 +147,8 @@ pub enum ReportError {
     Store(#[from] StoreError),
 }
 
-/// Stores a gateway's evidence of operations. Repeats are harmless.
-///
-/// # Errors
-/// [`ReportError`].
-pub async fn record_operations(
-    control: &Control,
-    gateway_id: &GatewayId,
-    batch: OperationBatch,
-) -> Result<(), ReportError> {
-    let mut tx = control
-        .db()
-        .begin(Actor::Gateway(gateway_id.clone()))
-        .await?;
-    let session = own_session(&mut tx, gateway_id, &batch.session_id).await?;
-    if batch.first > session.operations {
-        return Err(ReportError::Gap {
-            session_id: batch.session_id,
-            first: batch.first,
-            expected: session.operations,
-        });
-    }
-    let known =
-        usize::try_from(session.operations.saturating_sub(batch.first)).unwrap_or(usize::MAX);
-    let fresh: Vec<OperationRecord> = batch.records.into_iter().skip(known).collect();
-    let mut events = fresh
-        .iter()
-        .map(|record| operation_event(&session, record))
-        .collect::<Vec<_>>()
-        .into_iter();
-    let Some(first) = events.next() else {
-        return Ok(());
-    };
-    store::append_operations(&mut tx, &session.id, session.operations, &fresh).await?;
-    tx.commit(Events::one(first).and_all(events)).await?;
-    for record in &fresh {
-        metrics::counter!(
-            "sallyport_operations_total",
-            "kind" => record.operation.kind.as_str(),
-            "outcome" => if record.reason.is_some() { "refused" } else { "run" },
-        )
-        .increment(1);
-    }
-    Ok(())
-}
-
-fn operation_event(session: &store::SessionRow, record: &OperationRecord) -> Event {
-    Event::new(EventName::OperationRecorded, &record.id)
-        .with("session_id", &session.id)
-        .with("person_id", &session.person_id)
-        .with("channel", record.channel)
-        .with("kind", record.operation.kind)
-        .with("detail", &record.operation.detail)
-        .with("facts", &record.operation.facts)
-        .with("outcome", record.outcome)
-        .with("reason", &record.reason)
-        .with("exit_status", record.exit_status)
-        .with("size_bytes", record.size_bytes)
-        .with("sha256", &record.sha256)
-        .with("statement", &record.statement)
-        .with("started_at", record.started_at)
-        .with("ended_at", record.ended_at)
-}
-
-async fn own_session(
+/// A session of this gateway.
+pub(super) async fn own_session(
     tx: &mut Transaction,
     gateway_id: &GatewayId,
     session_id: &SessionId,

@@ -1,13 +1,15 @@
 //! The policy administrator: opens, watches and ends sessions through the gateways.
 //!
-//! `rpc` speaks with gateways, `open` decides and issues, `close` ends, `lease` sees credentials to
-//! their end, `join` and `pause` are for others at a live session. Callers: gateways (over the RPC), `access` and `lock` (to end what they stopped).
+//! `rpc` speaks with gateways, `open` decides and issues, `close` ends, `evidence` keeps what gateways report of
+//! operations, `lease` sees credentials to their end, `join` and `pause` are for others at a live session. Callers:
+//! gateways (over the RPC), `access` and `lock` (to end what they stopped).
 //!
 //! INVARIANT: a gateway gets a permit only after the session, its lease intent and their record are
 //! durable; whatever ends access ends the sessions under it in the same call.
 
 pub mod api;
 pub mod close;
+mod evidence;
 mod held;
 mod host_key;
 mod in_band;

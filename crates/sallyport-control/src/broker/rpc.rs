@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     close::{self, ReportError},
-    held, host_key, in_band,
+    evidence, held, host_key, in_band,
     live::{Connected, QUEUE_FRAMES},
     open, oversee, pause,
 };
@@ -395,7 +395,7 @@ async fn answer(control: &Control, gateway_id: &GatewayId, call: Call) -> Reply 
             operation_id,
         } => held::withdraw(control, gateway_id, &session_id, &operation_id).await,
         Call::RecordOperations(batch) => {
-            done(close::record_operations(control, gateway_id, batch).await)
+            done(evidence::record_operations(control, gateway_id, batch).await)
         }
         Call::AnchorRecording(anchor) => {
             done(close::anchor_recording(control, gateway_id, &anchor).await)

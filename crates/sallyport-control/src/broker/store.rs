@@ -305,18 +305,35 @@ pub(super) async fn end_session(
 static OPERATIONS: RowsInsert =
     RowsInsert::new("INSERT INTO operation (session_id, position, body)", 3);
 
+/// A record of an operation as it is stored.
+pub(super) struct OperationBody(String);
+
+impl OperationBody {
+    /// # Errors
+    /// [`StoreError::Encode`].
+    pub(super) fn of(record: &OperationRecord) -> Result<Self, StoreError> {
+        let text = serde_json::to_string(record);
+        text.map(Self).map_err(StoreError::Encode)
+    }
+
+    /// Its bytes.
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// Stores the next operations of a session.
 pub(super) async fn append_operations(
     tx: &mut Transaction,
     id: &SessionId,
     first: u64,
-    records: &[OperationRecord],
+    records: &[OperationBody],
 ) -> Result<(), StoreError> {
     let mut position = first;
     for (sql, piece) in OPERATIONS.pieces(records) {
         let mut arguments = Vec::new();
-        for record in piece {
-            arguments.extend(params![id.as_str(), position, Value::json(record)?]);
+        for OperationBody(text) in piece {
+            arguments.extend(params![id.as_str(), position, text.as_str()]);
             position = position.saturating_add(1);
         }
         tx.run(sql, arguments).await?;

@@ -33,5 +33,6 @@ mod oversight;
 mod proof;
 mod recording;
 mod sign_in;
+mod statements;
 mod store;
 mod support;
