@@ -7,7 +7,7 @@ use sallyport_core::{
         OPERATION_DETAIL_BYTES_MAX, Operation, OperationKind, OperationOutcome, OperationRecord,
         StatementFacts,
     },
-    time::{Clock as _, Timestamp},
+    time::Timestamp,
 };
 use serde_json::Value;
 
