@@ -8,9 +8,11 @@
 mod budget;
 mod command;
 mod mask;
+mod restraint;
 
 pub use budget::{Budget, Budgets};
 pub use mask::{ColumnName, Mask, Masks, ParseColumnError};
+pub use restraint::{Restraint, Restraints};
 
 pub use command::{
     COMMAND_PATTERN_BYTES_MAX, CommandRule, ParsePatternError, Pattern, opens_shell,

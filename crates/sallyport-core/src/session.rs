@@ -7,7 +7,12 @@ use serde::{Deserialize, Serialize};
 
 pub use self::statement::{ANY_RELATION, StatementFacts, Verb};
 
-use crate::{authz::Action, id::OperationId, time::Timestamp};
+use crate::{
+    authz::{Action, Reason},
+    id::OperationId,
+    policy::Restraint,
+    time::Timestamp,
+};
 
 /// Why a session ended. Printed to the person, counted and recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,6 +38,12 @@ pub enum EndReason {
     PersonDisabled,
     /// A policy change no longer permits it.
     PolicyChanged,
+    /// Policy demands that it only reads, which its protocol cannot enforce.
+    ReadOnlyNotEnforced,
+    /// Policy limits results, which its protocol cannot enforce.
+    BudgetsNotEnforced,
+    /// Policy masks columns, which its protocol cannot enforce.
+    MasksNotEnforced,
     /// Nothing passed for longer than policy allows.
     IdleTimeout,
     /// Nobody watched it for longer than the policy that demands a watcher allows.
@@ -62,6 +73,9 @@ impl EndReason {
             Self::Locked => "locked",
             Self::PersonDisabled => "person-disabled",
             Self::PolicyChanged => "policy-changed",
+            Self::ReadOnlyNotEnforced => Reason::ReadOnlyNotEnforced.code(),
+            Self::BudgetsNotEnforced => Reason::BudgetsNotEnforced.code(),
+            Self::MasksNotEnforced => Reason::MasksNotEnforced.code(),
             Self::IdleTimeout => "idle-timeout",
             Self::Unwatched => "unwatched",
             Self::RecorderFailed => "recorder-failed",
@@ -87,6 +101,9 @@ impl EndReason {
             Self::Locked => "access is locked",
             Self::PersonDisabled => "your account is disabled",
             Self::PolicyChanged => "policy no longer permits this session",
+            Self::ReadOnlyNotEnforced => Reason::ReadOnlyNotEnforced.message(),
+            Self::BudgetsNotEnforced => Reason::BudgetsNotEnforced.message(),
+            Self::MasksNotEnforced => Reason::MasksNotEnforced.message(),
             Self::IdleTimeout => "the session was idle for too long",
             Self::Unwatched => "nobody watched this session, and policy demands a watcher",
             Self::RecorderFailed => {
@@ -95,6 +112,30 @@ impl EndReason {
             Self::ControlLost => "the control plane has been away for too long",
             Self::GatewayStopped => "the gateway is stopping",
             Self::Panicked => "a fault in the gateway ended this session; please report it",
+        }
+    }
+}
+
+impl From<Restraint> for EndReason {
+    /// Why a session is over whose protocol does not enforce what policy demands.
+    fn from(restraint: Restraint) -> Self {
+        match restraint {
+            Restraint::ReadOnly => Self::ReadOnlyNotEnforced,
+            Restraint::Budgets => Self::BudgetsNotEnforced,
+            Restraint::Masks => Self::MasksNotEnforced,
+        }
+    }
+}
+
+impl EndReason {
+    /// What somebody is told who is not let in because of it; nothing for an end that only sessions have.
+    #[must_use]
+    pub const fn refusal(self) -> Option<Reason> {
+        match self {
+            Self::ReadOnlyNotEnforced => Some(Reason::ReadOnlyNotEnforced),
+            Self::BudgetsNotEnforced => Some(Reason::BudgetsNotEnforced),
+            Self::MasksNotEnforced => Some(Reason::MasksNotEnforced),
+            _ => None,
         }
     }
 }

@@ -25,6 +25,7 @@ use sallyport_core::{
     authz::Reason,
     id::{AuthenticationId, RequestId},
     inventory::{AccountName, TargetName},
+    policy::Restraints,
     principal::PersonName,
     time::Clock,
 };
@@ -81,16 +82,19 @@ pub struct Door {
     connection: Arc<Connection>,
     failed_proofs: AtomicU32,
     has_session: AtomicBool,
+    /// What the connection's protocol enforces.
+    enforced: Restraints,
     /// Its connection runs within another one of this gateway.
     is_inner: bool,
 }
 
 impl Door {
-    /// Called by the listener alone.
-    pub(crate) fn new(node: Arc<Node>, connection: Arc<Connection>) -> Self {
+    /// Called by the listener alone. `enforced` is what the connection's protocol enforces.
+    pub(crate) fn new(node: Arc<Node>, connection: Arc<Connection>, enforced: Restraints) -> Self {
         Self {
             node,
             connection,
+            enforced,
             failed_proofs: AtomicU32::new(0),
             has_session: AtomicBool::new(false),
             is_inner: false,
@@ -264,6 +268,7 @@ impl Door {
         let admission = Admission {
             node: Arc::clone(&self.node),
             connection: Arc::clone(&self.connection),
+            enforced: self.enforced,
         };
         if self.has_session.swap(true, Ordering::AcqRel) {
             return admission.refuse(Reason::FeatureRefused);

@@ -223,7 +223,7 @@ async fn serve(stream: TcpStream, protocol: Arc<dyn Protocol>, node: Arc<Node>, 
     // gone already, and reading says so.
     let _: io::Result<()> = stream.set_nodelay(true);
     let stream = CutStream::new(stream, seat.connection.cut.clone());
-    let door = Door::new(node, Arc::clone(&seat.connection));
+    let door = Door::new(node, Arc::clone(&seat.connection), protocol.enforces());
     seat.hold(protocol.serve(stream, door)).await;
 }
 

@@ -175,7 +175,7 @@ impl LiveSessions {
     pub fn decide_again(&self, engine: &dyn PolicyEngine, now: Timestamp) {
         for session in self.all() {
             match enforce::decide_again(engine, session.permit().terms(), now) {
-                Verdict::GoesOn(constraints) => session.tighten(&constraints),
+                Verdict::GoesOn(constraints) => session.change(&constraints),
                 Verdict::Ends(reason) => {
                     session.end(End::because(reason), now);
                 }

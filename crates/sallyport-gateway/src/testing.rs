@@ -35,7 +35,10 @@ use sallyport_core::{
         SessionId, TargetId,
     },
     inventory::Sensitivity,
-    policy::{BundleHash, CommandRule, Constraint, Demand, Pattern, Requirement},
+    policy::{
+        Budget, BundleHash, CommandRule, Constraint, Demand, Mask, Masks, Pattern, Requirement,
+        Restraints,
+    },
     principal::{Authentication, AuthenticationStrength, PrincipalKind},
     time::{Clock, Timestamp},
 };
@@ -128,8 +131,8 @@ pub(crate) fn seal(
 }
 
 /// Policies whose text is a list of words: `forbid:exec` forbids an operation, `forbid:session` any
-/// session, `hold:rm` holds commands that begin so, `no-upload`, `idle:60`, `watcher:60` and
-/// `own-keyboard` limit it, `mfa-age:60` and `mfa-strong` demand; without `permit` nothing is
+/// session, `hold:rm` holds commands that begin so, `no-upload`, `idle:60`, `watcher:60`,
+/// `own-keyboard`, `read-only`, `rows:5` and `mask` limit it, `mfa-age:60` and `mfa-strong` demand; without `permit` nothing is
 /// permitted, and `unreadable` is no bundle.
 pub(crate) const READ_BUNDLE: ReadBundle = |text| {
     if text == "unreadable" {
@@ -199,6 +202,14 @@ impl PolicyEngine for WordPolicies {
         let keyboard = self
             .has("own-keyboard")
             .then_some(Constraint::Keyboard { shared: false });
+        let read_only = self.has("read-only").then_some(Constraint::ReadOnly);
+        let rows = self.number("rows:").map(|most| Constraint::Budget {
+            of: Budget::StatementRows,
+            most,
+        });
+        let mask = self.has("mask").then(|| Constraint::Mask {
+            columns: Masks::from([("*.*.customer.email".parse().unwrap(), Mask::Null)]),
+        });
         Ok(Evaluation {
             bundle: BundleHash("test".to_owned()),
             is_authorised: self.has("permit"),
@@ -207,7 +218,7 @@ impl PolicyEngine for WordPolicies {
             demands: vec![Demand {
                 policy: "limits".to_owned(),
                 requirements: [age, strong, self.held()].into_iter().flatten().collect(),
-                constraints: [idle, uploads, watcher, keyboard]
+                constraints: [idle, uploads, watcher, keyboard, read_only, rows, mask]
                     .into_iter()
                     .flatten()
                     .collect(),
@@ -325,6 +336,8 @@ pub(crate) struct Harness {
     pub(crate) directory: TempDir,
     pub(crate) signer: PermitSigner,
     pub(crate) stop_evidence: CancellationToken,
+    /// What the protocol of its doors enforces.
+    pub(crate) enforced: Restraints,
 }
 
 impl Harness {
@@ -381,6 +394,7 @@ impl Harness {
             directory,
             signer,
             stop_evidence,
+            enforced: Restraints::NONE,
         };
         harness.welcome("permit", Duration::from_secs(60));
         harness
@@ -402,7 +416,11 @@ impl Harness {
 
     /// A door for a connection from this machine.
     pub(crate) fn door(&self) -> Door {
-        Door::new(Arc::clone(&self.node), Arc::new(self.connection()))
+        Door::new(
+            Arc::clone(&self.node),
+            Arc::new(self.connection()),
+            self.enforced,
+        )
     }
 
     pub(crate) fn connection(&self) -> Connection {
@@ -461,6 +479,14 @@ impl Harness {
         self.door()
             .open_session(proof, "ssh", account, target)
             .await
+    }
+
+    /// What control answers when it opens session `number` as this bundle has it.
+    pub(crate) fn opened_by(&self, number: u8, bundle: &str) -> api::Opened {
+        self.opened_with(
+            self.signer
+                .permit(number, &self.node.gateway_id, bundle, &question()),
+        )
     }
 
     /// A session that is open.

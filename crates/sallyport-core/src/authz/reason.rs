@@ -166,6 +166,18 @@ reasons! {
     MaskedColumn "masked-column"
         "policy masks columns that this result may hold in a form that cannot be masked"
         "ask for columns of tables as they are, without expressions, functions and COPY, in a new connection if policies changed; or for other access";
+    /// Policy demands that only reading passes, and the protocol cannot tell.
+    ReadOnlyNotEnforced "read-only-not-enforced"
+        "policy demands that this access only reads (`@read_only`), which cannot be enforced in this protocol"
+        "ask your security team to name `resource.target.protocol` in that policy, or ask for other access";
+    /// Policy limits results, and the protocol has none that could be counted.
+    BudgetsNotEnforced "budgets-not-enforced"
+        "policy limits what statements take (`@statement_*`, `@grant_*`), which cannot be enforced in this protocol"
+        "ask your security team to name `resource.target.protocol` in that policy, or ask for other access";
+    /// Policy masks columns, and the protocol cannot tell where they are.
+    MasksNotEnforced "masks-not-enforced"
+        "policy masks columns (`@mask`), which cannot be enforced in this protocol"
+        "ask your security team to name `resource.target.protocol` in that policy, or ask for other access";
     /// A statement ran longer than allowed.
     TimeBudget "time-budget"
         "the statement ran longer than policy allows, and was stopped"

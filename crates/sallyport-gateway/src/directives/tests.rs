@@ -1,6 +1,9 @@
 //! What control says takes effect at once, and its absence within its grace.
 
-use sallyport_core::session::{Operation, OperationKind};
+use sallyport_core::{
+    policy::Restraints,
+    session::{Operation, OperationKind},
+};
 
 use super::*;
 use crate::{
@@ -153,4 +156,52 @@ async fn a_session_that_control_was_not_told_of_while_it_opened_does_not_take_pl
     let outcome = harness.ask().await;
     assert!(matches!(outcome, OpenOutcome::Refused(_)), "{outcome:?}");
     harness.closed(1).await;
+}
+
+fn apply(harness: &Harness, bundle: &str) {
+    let push = Push::Bundle {
+        bundle: bundle.to_owned(),
+    };
+    harness.node.directives.pushed(push, harness.clock.now());
+}
+
+/// PO-2: a demand that comes while a session lives is not left out, either.
+#[tokio::test]
+async fn given_a_live_session_when_policies_demand_what_its_protocol_cannot_enforce_then_it_ends() {
+    for (bundle, reason) in [
+        ("permit read-only", EndReason::ReadOnlyNotEnforced),
+        ("permit rows:5", EndReason::BudgetsNotEnforced),
+        ("permit mask", EndReason::MasksNotEnforced),
+    ] {
+        let harness = Harness::start();
+        let session = harness.open(1).await;
+        apply(&harness, bundle);
+        let end = ended(&session).await;
+        assert_eq!(end.reason, reason, "{bundle}");
+        assert!(end.comment.starts_with("the protocol is ssh; "), "{end:?}");
+    }
+}
+
+/// PO-2: budgets hold from the moment on. Reading only and masks are told to a target when a session begins: one
+/// that began without them is over, and the next begins with them.
+#[tokio::test]
+async fn given_a_live_session_when_its_protocol_enforces_the_demand_then_it_goes_on_or_begins_anew()
+{
+    for (bundle, goes_on) in [
+        ("permit rows:5", true),
+        ("permit read-only", false),
+        ("permit mask", false),
+    ] {
+        let mut harness = Harness::start();
+        harness.enforced = Restraints::ALL;
+        let session = harness.open(1).await;
+        apply(&harness, bundle);
+        let end = session.end_if_over().map(|end| end.reason);
+        let expected = (!goes_on).then_some(EndReason::PolicyChanged);
+        assert_eq!(end, expected, "{bundle}");
+        assert_eq!(session.has_budgets(), goes_on, "{bundle}");
+        // The same again changes nothing.
+        apply(&harness, bundle);
+        assert_eq!(session.end_if_over().is_some(), !goes_on, "{bundle}");
+    }
 }

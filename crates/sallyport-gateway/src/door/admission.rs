@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sallyport_api::gateway as api;
 use sallyport_core::{
     authz::{Permit, PermitError, Reason},
+    policy::Restraints,
     session::EndReason,
 };
 use sallyport_policy::RedactionError;
@@ -66,11 +67,18 @@ impl AdmitError {
     }
 }
 
+/// Why somebody is not let in: policy demands what the session's protocol does not enforce, so that it is over.
+fn not_enforced(session: &Session) -> Option<Reason> {
+    session.end_if_over().and_then(|end| end.reason.refusal())
+}
+
 /// Opening one session.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
     pub(super) node: Arc<Node>,
     pub(super) connection: Arc<Connection>,
+    /// What the connection's protocol enforces.
+    pub(super) enforced: Restraints,
 }
 
 impl Admission {
@@ -111,10 +119,17 @@ impl Admission {
             Err(error) => return self.refuse_admission(&error),
         };
         match self.begin(permit.clone(), opened, roll_call).await {
-            Ok(session) => {
-                self.connection.grace.finish();
-                OpenOutcome::Opened(session)
-            }
+            Ok(session) => match not_enforced(&session) {
+                None => {
+                    self.connection.grace.finish();
+                    OpenOutcome::Opened(session)
+                }
+                // Let go of here, it is closed, and its recording says why.
+                Some(reason) => OpenOutcome::Refused(api::Refused {
+                    reasons: vec![reason],
+                    reference: format!("{} over {}", session.id(), asked.protocol),
+                }),
+            },
             Err(error) => {
                 let closed = api::SessionClosed {
                     session_id: permit.terms().session_id.clone(),
@@ -199,6 +214,7 @@ impl Admission {
         let clock = Arc::clone(&self.node.clock);
         let taken = self.node.live.ledger.of(permit.terms(), started_at);
         let start = SessionStart {
+            enforced: self.enforced,
             taken,
             permit,
             clock,

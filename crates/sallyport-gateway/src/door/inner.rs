@@ -39,7 +39,11 @@ impl Door {
         Some(InnerDoor {
             door: Door {
                 is_inner: true,
-                ..Self::new(Arc::clone(node), Arc::clone(&seat.connection))
+                ..Self::new(
+                    Arc::clone(node),
+                    Arc::clone(&seat.connection),
+                    self.enforced,
+                )
             },
             seat,
             _grace: self.connection.grace.pause(),

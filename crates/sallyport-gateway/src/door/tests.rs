@@ -271,3 +271,69 @@ async fn a_permit_whose_grant_ended_in_between_opens_nothing() {
     refusal(harness.try_open(harness.opened_with(permit)).await);
     assert_untouched(&harness);
 }
+
+/// Demands, which of them refuses a session, and the reason.
+const DEMANDS: [(&str, Reason, EndReason); 3] = [
+    (
+        "permit read-only",
+        Reason::ReadOnlyNotEnforced,
+        EndReason::ReadOnlyNotEnforced,
+    ),
+    (
+        "permit rows:5",
+        Reason::BudgetsNotEnforced,
+        EndReason::BudgetsNotEnforced,
+    ),
+    (
+        "permit mask",
+        Reason::MasksNotEnforced,
+        EndReason::MasksNotEnforced,
+    ),
+];
+
+/// PO-2, GW-12: what a protocol cannot enforce is not left out: there is no session, whoever demands it, and the
+/// recording and control hear why.
+#[tokio::test]
+async fn given_a_demand_that_the_protocol_cannot_enforce_then_there_is_no_session_and_it_is_on_record()
+ {
+    for (bundle, reason, end) in DEMANDS {
+        let harness = Harness::start();
+        let OpenOutcome::Refused(refused) = harness.try_open(harness.opened_by(1, bundle)).await
+        else {
+            panic!("{bundle} must refuse");
+        };
+        assert_eq!(refused.reasons, [reason], "{bundle}");
+        let expected = format!("{} over ssh", session_id(1));
+        assert_eq!(refused.reference, expected, "{bundle}");
+        let closed = harness.closed(1).await;
+        assert_eq!(closed.reason, end, "{bundle}");
+        assert!(closed.recording.is_some() && closed.is_recording_complete);
+        assert_eq!((closed.bytes_up, closed.bytes_down), (0, 0));
+    }
+}
+
+/// PO-2: the same when the demand came while control decided.
+#[tokio::test]
+async fn given_policies_that_changed_meanwhile_then_what_they_demand_refuses_the_session() {
+    for (bundle, reason, end) in DEMANDS {
+        let harness = Harness::start();
+        harness.welcome(bundle, Duration::from_secs(60));
+        let outcome = harness.try_open(harness.opened(1)).await;
+        assert_eq!(refusal(outcome), reason, "{bundle}");
+        assert_eq!(harness.closed(1).await.reason, end, "{bundle}");
+    }
+}
+
+/// PO-2
+#[tokio::test]
+async fn given_a_demand_that_the_protocol_enforces_then_the_session_opens_with_it() {
+    let mut harness = Harness::start();
+    harness.enforced = Restraints::ALL;
+    let bundle = "permit read-only rows:5 mask";
+    let outcome = harness.try_open(harness.opened_by(1, bundle)).await;
+    let OpenOutcome::Opened(session) = outcome else {
+        panic!("must open: {outcome:?}");
+    };
+    assert!(session.is_read_only() && session.has_budgets() && session.has_masks());
+    assert_eq!(session.end_if_over(), None);
+}

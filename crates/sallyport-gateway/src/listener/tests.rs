@@ -1,7 +1,7 @@
 //! Limits of connections, and that each ends alone.
 
 use async_trait::async_trait;
-use sallyport_core::descriptor::Descriptor;
+use sallyport_core::{descriptor::Descriptor, policy::Restraints};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
@@ -30,6 +30,10 @@ impl Protocol for Letters {
 
     fn identities(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    fn enforces(&self) -> Restraints {
+        Restraints::NONE
     }
 
     async fn serve(&self, mut stream: ClientStream, door: Door) -> Result<(), ServeError> {

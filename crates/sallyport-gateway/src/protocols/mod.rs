@@ -17,7 +17,7 @@ mod wording;
 use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use sallyport_core::descriptor::Descriptor;
+use sallyport_core::{descriptor::Descriptor, policy::Restraints};
 
 use crate::{
     config::{Limits, SshKeyExchange},
@@ -73,6 +73,10 @@ pub trait Protocol: Send + Sync {
     /// By what clients recognise this gateway, in the protocol's own text form; pinned by those who
     /// sign in first.
     fn identities(&self) -> Vec<String>;
+
+    /// Which demands of policies it enforces on what passes. Where policy demands another, there is no session:
+    /// asked before each begins, and when policies change.
+    fn enforces(&self) -> Restraints;
 
     /// Serves one connection until it is over. The stream is cut, and reads and writes of it fail,
     /// once the login grace is over, the session has ended and its notice had its time, the gateway

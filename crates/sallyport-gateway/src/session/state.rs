@@ -14,10 +14,10 @@ use std::{
 
 use sallyport_api::gateway::Keystrokes;
 use sallyport_core::{
-    authz::{Permit, SessionQuestion},
+    authz::{Permit, Reason, SessionQuestion},
     entropy::Entropy,
     id::{OperationId, SessionId, WatcherId},
-    policy::Constraints,
+    policy::{Constraints, Restraints},
     principal::PersonName,
     session::{
         EndReason, OPERATION_DETAIL_BYTES_MAX, Operation, OperationRecord, PARAMETER_BYTES_MAX,
@@ -40,6 +40,8 @@ use crate::recorder::{Recorder, redact_text};
 
 /// What a session's state is made from.
 pub(crate) struct SessionStart {
+    /// What its protocol enforces.
+    pub(crate) enforced: Restraints,
     pub(crate) taken: Arc<Taken>,
     pub(crate) permit: Permit,
     pub(crate) clock: Arc<dyn Clock>,
@@ -73,8 +75,12 @@ pub struct SessionState {
     bytes_down: AtomicU64,
     channels: AtomicU32,
     others: Others,
+    enforced: Restraints,
     pub(super) allowance: Allowance,
 }
+
+/// What somebody reads whose session is over because its target was told something else when it began.
+const MADE_ANEW: &str = "from now on it only reads, or masks other columns, and its target was told otherwise; connect again";
 
 impl SessionState {
     pub(crate) fn new(start: SessionStart) -> Self {
@@ -83,6 +89,7 @@ impl SessionState {
             others: Others::new(owner, start.started_at),
             question: SessionQuestion::new(&start.permit.terms().question),
             allowance: Allowance::new(start.taken),
+            enforced: start.enforced,
             permit: start.permit,
             clock: start.clock,
             started_at: start.started_at,
@@ -118,8 +125,36 @@ impl SessionState {
         &self.question
     }
 
-    /// Applies limits besides those already in force; the stricter of both holds.
+    /// Applies what policies demand by now of a session that is under way, as [`Self::tighten`] does.
+    ///
+    /// Its target was told when it began whether it writes, and asked what masks mean there. A transaction that
+    /// is open cannot be told otherwise: such a session ends, and the next is what policies want.
+    pub(crate) fn change(&self, constraints: &Constraints) {
+        let was_read_only = self.allowance.is_read_only();
+        let masks = self.allowance.masks();
+        self.tighten(constraints);
+        if self.allowance.is_read_only() != was_read_only || *self.allowance.masks() != *masks {
+            let end = End {
+                reason: EndReason::PolicyChanged,
+                comment: MADE_ANEW.to_owned(),
+            };
+            self.end(end, self.clock.now());
+        }
+    }
+
+    /// Applies limits besides those already in force; the stricter of both holds. What the session's protocol
+    /// does not enforce ends it.
     pub(crate) fn tighten(&self, constraints: &Constraints) {
+        if let Some(restraint) = Restraints::demanded_by(constraints).beyond(self.enforced) {
+            let reason = EndReason::from(restraint);
+            let protocol = &self.permit.terms().question.target.protocol;
+            let remedy = reason.refusal().map(Reason::remedy).unwrap_or_default();
+            let end = End {
+                reason,
+                comment: format!("the protocol is {protocol}; {remedy}"),
+            };
+            self.end(end, self.clock.now());
+        }
         if let Some(idle_s) = constraints.idle_timeout_s {
             let idle_ms = i64::try_from(idle_s.saturating_mul(1_000)).unwrap_or(i64::MAX);
             self.idle_limit_ms.fetch_min(idle_ms, Ordering::Relaxed);

@@ -175,6 +175,8 @@ fn postgres(
             about_anything(Verb::Admin)
         }
         "LOAD" | "IMPORT" | "DO" => StatementFacts {
+            // Code may take rows from any cursor.
+            fetches: true,
             reaches_server: true,
             sets_access_mode: true,
             is_unfiltered: true,

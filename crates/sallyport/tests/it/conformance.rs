@@ -1,6 +1,7 @@
 //! What every protocol promises, asked of each in the same words: nothing reaches a target without a permit,
 //! what it got is what is on record, one client that stalls stops nobody, a lock ends everything soon, no
-//! session outlives its recorder, and a target that is none harms nobody else.
+//! session outlives its recorder, a target that is none harms nobody else, and what policies demand is enforced or
+//! there is no session.
 //!
 //! A new protocol says how it is spoken ([`Spoken`]) and adds one line to [`protocols`].
 //!
@@ -9,6 +10,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::Write as _,
     net::TcpListener,
     process::{Child, Command, Output, Stdio},
@@ -43,6 +45,8 @@ trait Spoken {
     fn heard(&self) -> String;
     /// Adds a target at which something else answers.
     fn add_target_at(&self, name: &str, address: &str);
+    /// Which of [`DEMANDS`] it enforces, by the code that says that it does not.
+    fn enforces(&self) -> &'static [&'static str];
 }
 
 /// What a client is to do.
@@ -90,6 +94,10 @@ impl Spoken for Ssh {
     fn heard(&self) -> String {
         let heard = self.0.sshd.directory().join("heard");
         std::fs::read_to_string(heard).unwrap_or_default()
+    }
+
+    fn enforces(&self) -> &'static [&'static str] {
+        &[]
     }
 
     fn add_target_at(&self, name: &str, address: &str) {
@@ -151,6 +159,14 @@ impl Spoken for Postgres {
         self.0.server.log()
     }
 
+    fn enforces(&self) -> &'static [&'static str] {
+        &[
+            "read-only-not-enforced",
+            "budgets-not-enforced",
+            "masks-not-enforced",
+        ]
+    }
+
     fn add_target_at(&self, name: &str, address: &str) {
         self.0.add_target_at(name, "plaintext", address);
     }
@@ -203,6 +219,10 @@ impl Spoken for Mysql {
         self.0.server.statements()
     }
 
+    fn enforces(&self) -> &'static [&'static str] {
+        &["read-only-not-enforced", "budgets-not-enforced"]
+    }
+
     fn add_target_at(&self, name: &str, address: &str) {
         self.0.add_target_at(name, "plaintext", address);
     }
@@ -234,6 +254,7 @@ fn conforms(spoken: &impl Spoken) {
     one_that_stalls_stops_nobody_and_a_lock_ends_all(spoken);
     no_session_outlives_its_recorder(spoken);
     a_target_that_is_none_harms_nobody(spoken);
+    what_cannot_be_enforced_refuses_the_session(spoken);
 }
 
 fn run(spoken: &impl Spoken, on: &str, marker: &str) -> Output {
@@ -398,4 +419,80 @@ fn a_target_that_is_none_harms_nobody(spoken: &impl Spoken) {
     let reason = ended["end_reason"].as_str().unwrap();
     assert!(reason.starts_with("target-"), "{ended}");
     works(spoken, "after-one-that-is-none");
+}
+
+/// What policies may demand of what passes, and the code of a protocol that cannot enforce it. Whoever enforces
+/// it lets a short statement pass all the same.
+const DEMANDS: [(&str, &str); 3] = [
+    ("@read_only(\"enforced\")", "read-only-not-enforced"),
+    ("@statement_bytes(\"1KiB\")", "budgets-not-enforced"),
+    ("@mask(\"*.*.nobody.knows = null\")", "masks-not-enforced"),
+];
+
+/// PO-2: no demand is left out: not where a session begins, and not while it lives.
+fn what_cannot_be_enforced_refuses_the_session(spoken: &impl Spoken) {
+    let world = spoken.world();
+    let folder = world.carol.folder.join("demands");
+    let path = folder.display().to_string();
+    world.carol.say(&["policy", "init", &path]);
+    // They expect nothing to demand more.
+    fs::remove_dir_all(folder.join("tests")).unwrap();
+    let file = folder.join("require/demands.cedar");
+    let demand = |what: &str| {
+        let text = format!("@id(\"demands\")\n{what}\npermit (principal, action, resource);\n");
+        fs::write(&file, text).unwrap();
+        world.carol.say(&["policy", "apply", &path]);
+    };
+    let nothing = "@idle_timeout(\"1h\")";
+    for (what, code) in DEMANDS {
+        let is_enforced = spoken.enforces().contains(&code);
+        demand(nothing);
+        let mut client = typed(spoken);
+        let before = format!("before-{code}");
+        client.type_line(&spoken.line(&before));
+        client.until(&before);
+        let id = world.live_session()["id"].as_str().unwrap().to_owned();
+        demand(what);
+        match (is_enforced, code) {
+            // It holds from now on.
+            (true, "budgets-not-enforced") => {
+                client.type_line(&spoken.line(&"x".repeat(2_000)));
+                client.until("(byte-budget)");
+                client.end();
+            }
+            // The target has to be told, when the next session begins.
+            (true, _) => {
+                let ended = world.ended_session(&id);
+                assert_eq!(ended["end_reason"], "policy-changed", "{code}: {ended}");
+                client.end();
+            }
+            (false, _) => {
+                let ended = world.ended_session(&id);
+                assert_eq!(ended["end_reason"], code, "{ended}");
+                client.end();
+            }
+        }
+
+        let marker = format!("under-{code}");
+        if is_enforced {
+            works(spoken, &marker);
+            continue;
+        }
+        let output = run(spoken, spoken.on(), &marker);
+        assert!(!output.status.success(), "{code}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let demanded = what.split(['(', '_']).next().unwrap();
+        for part in [code, demanded, "security team"] {
+            assert!(said.contains(part), "{code}: no `{part}` in {said}");
+        }
+        assert!(!spoken.heard().contains(&marker), "{code}");
+        let newest = world.newest_session();
+        let id = newest["id"].as_str().unwrap();
+        let ended = world.ended_session(id);
+        assert_eq!(ended["end_reason"], code, "{ended}");
+        let verified = world.carol.json(&["recording", "verify", id]);
+        assert_eq!(verified["is_verified"], true, "{verified}");
+    }
+    demand(nothing);
+    works(spoken, "with-demands-that-are-met");
 }

@@ -35,6 +35,7 @@ use async_trait::async_trait;
 use rustls::ServerConfig;
 use sallyport_core::{
     descriptor::{Descriptor, OperationDescriptor, Setting},
+    policy::Restraints,
     session::OperationKind,
 };
 
@@ -103,6 +104,14 @@ impl Protocol for Mysql {
     fn identities(&self) -> Vec<String> {
         // The authority that vouches for the API vouches for this listener, too.
         Vec::new()
+    }
+
+    fn enforces(&self) -> Restraints {
+        // Its results do not say so surely whose values they hold.
+        Restraints {
+            masks: false,
+            ..Restraints::ALL
+        }
     }
 
     async fn serve(&self, stream: ClientStream, door: Door) -> Result<(), ServeError> {

@@ -64,10 +64,6 @@ pub(super) async fn serve(admitted: Admitted, kills: &Arc<Kills>) -> Result<(), 
     let Ok(record) = session.open_channel(opening).await else {
         return part(&mut client, &session, None).await;
     };
-    // Its results do not say so surely whose values they hold.
-    if session.has_masks() {
-        return part(&mut client, &session, Some(Reason::MaskedColumn)).await;
-    }
     let mut database = None;
     if let Some(name) = &answer.database {
         let operation = operations::database(name);

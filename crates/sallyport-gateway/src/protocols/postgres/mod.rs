@@ -32,6 +32,7 @@ use async_trait::async_trait;
 use rustls::ServerConfig;
 use sallyport_core::{
     descriptor::{Descriptor, OperationDescriptor, Setting},
+    policy::Restraints,
     session::OperationKind,
 };
 
@@ -106,6 +107,10 @@ impl Protocol for Postgres {
     fn identities(&self) -> Vec<String> {
         // The authority that vouches for the API vouches for this listener, too.
         Vec::new()
+    }
+
+    fn enforces(&self) -> Restraints {
+        Restraints::ALL
     }
 
     async fn serve(&self, stream: ClientStream, door: Door) -> Result<(), ServeError> {

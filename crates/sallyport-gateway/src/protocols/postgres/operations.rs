@@ -95,16 +95,6 @@ impl Text {
         }
     }
 
-    /// Whether it may take rows from a cursor.
-    pub(super) fn fetches(&self) -> bool {
-        let words: [&[u8]; 2] = [b"fetch", b"move"];
-        let holds = |word: &&[u8]| {
-            let mut places = self.detail.as_bytes().windows(word.len());
-            places.any(|window| window.eq_ignore_ascii_case(word))
-        };
-        words.iter().any(holds) || self.sha256.is_some()
-    }
-
     /// What it does.
     pub(super) fn facts(&self) -> &StatementFacts {
         &self.facts

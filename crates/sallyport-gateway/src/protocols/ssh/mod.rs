@@ -44,6 +44,7 @@ use russh::{Disconnect, MethodKind, MethodSet, SshId, keys::PrivateKey, server};
 use sallyport_core::{
     descriptor::{Descriptor, OperationDescriptor, Setting},
     inventory::TargetName,
+    policy::Restraints,
     session::{EndReason, OperationKind},
 };
 use sallyport_evidence::recording::SESSION_CHANNEL;
@@ -214,6 +215,11 @@ impl Protocol for Ssh {
 
     fn identities(&self) -> Vec<String> {
         vec![self.identity.clone()]
+    }
+
+    fn enforces(&self) -> Restraints {
+        // What commands do and show at a target is not known here.
+        Restraints::NONE
     }
 
     async fn serve(&self, stream: ClientStream, door: Door) -> Result<(), ServeError> {

@@ -350,7 +350,7 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Up<'a, R, W> {
     ) -> Result<Verdict, RelayError> {
         let (parameters, spent) = (&bound.parameters, Arc::clone(&bound.spent));
         // A portal of the protocol is a cursor of SQL, and what it would run was decided for nobody yet.
-        let doubted = self.relay.pipeline().has_named_portal() && text.fetches();
+        let doubted = self.relay.pipeline().has_named_portal() && text.facts().fetches;
         let doubted = doubted.then(|| text.in_doubt());
         let text = doubted.as_ref().unwrap_or(text);
         let record = text.record(parameters);
