@@ -331,6 +331,18 @@ const GOALS: &[Goal] = &[
         OURS,
         Bound::AtMost(100.0, "ms"),
     ),
+    goal(
+        "MySQL, sysbench oltp_point_select, 8 clients, one core",
+        "mysql.point-select.rate.one-core",
+        OURS,
+        Bound::RatioAtLeast(0.8),
+    ),
+    goal(
+        "PostgreSQL, new sessions with a user of their own, all cores",
+        "database.fresh.rate.all-cores",
+        OURS,
+        Bound::AtLeast(25.0, "per s"),
+    ),
 ];
 
 impl Bound {

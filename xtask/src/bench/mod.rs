@@ -26,6 +26,7 @@ mod figures;
 mod goals;
 mod machine;
 mod memory;
+mod mysql;
 mod options;
 mod page;
 mod path;
@@ -73,6 +74,8 @@ enum Take {
     Once(fn(&mut World, &Options, &mut Figures) -> anyhow::Result<()>),
     /// The paths to a database, with all parties on one core and once more on all.
     Database(fn(&database::world::World, &Options, &mut Figures) -> anyhow::Result<()>),
+    /// Nothing but the binary, with all parties on one core and once more on all.
+    Own(fn(&FilePath, &Options, &mut Figures) -> anyhow::Result<()>),
     /// Nothing but the binary.
     Alone(fn(&FilePath, &Options, &mut Figures) -> anyhow::Result<()>),
 }
@@ -144,6 +147,11 @@ const MEASURES: &[Measure] = &[
         name: "database",
         about: "PostgreSQL beside pgbouncer: statements, connections, copies, cancels, memory",
         take: Take::Database(database::take),
+    },
+    Measure {
+        name: "mysql",
+        about: "MariaDB: statements of sysbench, and what each costs the gateway",
+        take: Take::Own(mysql::take),
     },
     Measure {
         name: "revocation",
@@ -220,7 +228,7 @@ fn on(
         .iter()
         .filter(|measure| options.wants(measure.name))
         .filter(|measure| match measure.take {
-            Take::OnEachCores(_) | Take::Database(_) => true,
+            Take::OnEachCores(_) | Take::Database(_) | Take::Own(_) => true,
             Take::Once(_) => is_last,
             Take::Alone(_) => false,
         })
@@ -230,22 +238,30 @@ fn on(
     }
     let _held = cores.hold()?;
     println!("{cores}");
-    let (databases, others): (Vec<&Measure>, Vec<&Measure>) = wanted
-        .into_iter()
-        .partition(|measure| matches!(measure.take, Take::Database(_)));
+    let of = |is_wanted: fn(Take) -> bool| -> Vec<&Measure> {
+        let all = wanted.iter().copied();
+        all.filter(|measure| is_wanted(measure.take)).collect()
+    };
+    let databases = of(|take| matches!(take, Take::Database(_)));
+    let own = of(|take| matches!(take, Take::Own(_)));
+    let others = of(|take| matches!(take, Take::OnEachCores(_) | Take::Once(_)));
     if !others.is_empty() {
         let mut world = World::make(binary, options)?;
         take_all(&others, cores, figures, |take, figures| match take {
             Take::OnEachCores(take) => take(&world, options, figures),
             Take::Once(take) => take(&mut world, options, figures),
-            Take::Database(_) | Take::Alone(_) => Ok(()),
+            Take::Database(_) | Take::Own(_) | Take::Alone(_) => Ok(()),
         });
     }
+    take_all(&own, cores, figures, |take, figures| match take {
+        Take::Own(take) => take(binary, options, figures),
+        _ => Ok(()),
+    });
     if !databases.is_empty() {
         let world = database::world::World::make(binary)?;
         take_all(&databases, cores, figures, |take, figures| match take {
             Take::Database(take) => take(&world, options, figures),
-            Take::OnEachCores(_) | Take::Once(_) | Take::Alone(_) => Ok(()),
+            _ => Ok(()),
         });
     }
     Ok(())

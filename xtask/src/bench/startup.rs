@@ -40,7 +40,7 @@ pub fn take(binary: &FilePath, options: &Options, figures: &mut Figures) -> anyh
 
 /// Starts a node, waits for both, stops it.
 fn start(binary: &FilePath, folder: &FilePath) -> anyhow::Result<(Duration, Duration)> {
-    let [api, ssh, postgres, health, gateway_health] = free_ports()?;
+    let [api, ssh, postgres, mysql, health, gateway_health] = free_ports()?;
     let address = |port: u16| format!("127.0.0.1:{port}");
     let log = fs::File::create(folder.join("node.log")).context("make the node's log")?;
     let start = Instant::now();
@@ -50,6 +50,7 @@ fn start(binary: &FilePath, folder: &FilePath) -> anyhow::Result<(Duration, Dura
         .arg(folder.join("node"))
         .args(["--api", &address(api), "--ssh", &address(ssh)])
         .args(["--postgres", &address(postgres)])
+        .args(["--mysql", &address(mysql)])
         .args(["--health", &address(health)])
         .args(["--gateway-health", &address(gateway_health)])
         .stdin(Stdio::null())

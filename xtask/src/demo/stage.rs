@@ -26,6 +26,7 @@ pub struct Stage {
     pub api: String,
     pub ssh_port: u16,
     pub postgres_port: u16,
+    pub mysql_port: u16,
     pub first_owner_code: String,
     node: Running,
 }
@@ -70,7 +71,7 @@ impl Stage {
         fs::create_dir_all(&folder).with_context(|| format!("make `{}`", folder.display()))?;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
             .context("close the folder")?;
-        let [api, ssh, postgres, health, gateway_health] = free_ports()?;
+        let [api, ssh, postgres, mysql, health, gateway_health] = free_ports()?;
         let log = fs::File::create(folder.join("node.log")).context("make the node's log")?;
         let mut child = Command::new(binary)
             .arg("dev")
@@ -80,6 +81,8 @@ impl Stage {
             .args([
                 "--postgres",
                 &address(postgres),
+                "--mysql",
+                &address(mysql),
                 "--health",
                 &address(health),
                 "--gateway-health",
@@ -100,6 +103,7 @@ impl Stage {
             api: format!("https://{}", address(api)),
             ssh_port: ssh,
             postgres_port: postgres,
+            mysql_port: mysql,
             first_owner_code,
             node,
         })

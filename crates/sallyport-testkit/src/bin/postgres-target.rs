@@ -10,7 +10,7 @@
 use std::io::Read as _;
 
 use anyhow::{Context as _, bail};
-use sallyport_testkit::targets::postgres::{Postgres, TargetSettings};
+use sallyport_testkit::targets::{TargetSettings, postgres::Postgres};
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();

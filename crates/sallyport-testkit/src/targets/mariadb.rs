@@ -17,7 +17,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
-use super::account::{Log, as_account, give_to_account, make_identity, run, spawn_for_process};
+use super::{
+    TargetSettings,
+    account::{Log, as_account, give_to_account, make_identity, run, spawn_for_process},
+};
 use crate::port;
 
 const SERVER: &str = "/usr/sbin/mariadbd";
@@ -42,6 +45,16 @@ impl Mariadb {
     ///
     /// When MariaDB or OpenSSL is not installed, or the server does not start.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(TargetSettings::default())
+    }
+
+    /// As [`Mariadb::start`], made otherwise. One that does not write statements down is one to be measured, and
+    /// does not watch itself either.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mariadb::start`].
+    pub fn start_with(settings: TargetSettings) -> anyhow::Result<Self> {
         ensure!(
             Path::new(SERVER).exists(),
             "`{SERVER}` is missing: apt-get install {PACKAGE}"
@@ -66,23 +79,21 @@ impl Mariadb {
             .arg(file("pid-file", "pid"))
             .arg(file("ssl-cert", "server.crt"))
             .arg(file("ssl-key", "server.key"))
+            // A client that shows a certificate, as sysbench has to, may show this one.
+            .arg(file("ssl-ca", "server.crt"))
             .arg(file("general-log-file", "statements.log"))
             .arg(format!("--port={port}"))
             .args([
                 "--bind-address=127.0.0.1",
-                "--general-log=ON",
                 "--local-infile=ON",
                 "--character-set-server=utf8mb4",
-                // Attributes of connections are shown by it alone.
-                "--performance-schema=ON",
-                "--performance-schema-digests-size=100",
-                "--performance-schema-max-table-instances=200",
                 // Nothing here outlives the machine, so nothing waits for its disk.
                 "--innodb-flush-log-at-trx-commit=0",
                 "--innodb-buffer-pool-size=16M",
                 "--innodb-log-file-size=16M",
-                "--max-connections=60",
             ])
+            .arg(format!("--max-connections={}", settings.connections_max))
+            .args(watching(settings))
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let log = Log::default();
@@ -106,6 +117,12 @@ impl Mariadb {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Where its superuser connects.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.home.path().join("socket")
     }
 
     /// The certificate that vouches for it.
@@ -138,12 +155,23 @@ impl Mariadb {
     pub fn execute(&self, sql: &str) -> anyhow::Result<String> {
         run(Command::new("mariadb")
             .arg("--no-defaults")
-            .arg(format!(
-                "--socket={}",
-                self.home.path().join("socket").display()
-            ))
+            .arg(format!("--socket={}", self.socket().display()))
             .args(["--user=root", "--batch", "--skip-column-names"])
             .arg(format!("--execute={sql}")))
+    }
+}
+
+/// What it notes of those who use it.
+const fn watching(settings: TargetSettings) -> &'static [&'static str] {
+    match settings.logs_statements {
+        true => &[
+            "--general-log=ON",
+            // Attributes of connections are shown by it alone.
+            "--performance-schema=ON",
+            "--performance-schema-digests-size=100",
+            "--performance-schema-max-table-instances=200",
+        ],
+        false => &[],
     }
 }
 

@@ -17,7 +17,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
-use super::account::{Log, as_account, give_to_account, make_identity, run, spawn_for_process};
+use super::{
+    TargetSettings,
+    account::{Log, as_account, give_to_account, make_identity, run, spawn_for_process},
+};
 use crate::port;
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
@@ -33,30 +36,6 @@ pub struct Postgres {
     home: TempDir,
     port: Option<u16>,
     log: Log,
-}
-
-/// What a server that is a target of sessions is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct TargetSettings {
-    /// It writes down every statement.
-    pub logs_statements: bool,
-    /// Connections at once.
-    pub connections_max: u16,
-}
-
-impl Default for TargetSettings {
-    fn default() -> Self {
-        Self {
-            logs_statements: true,
-            connections_max: 60,
-        }
-    }
-}
-
-impl TargetSettings {
-    const fn log_statement(self) -> &'static str {
-        if self.logs_statements { "all" } else { "none" }
-    }
 }
 
 impl Postgres {
@@ -135,7 +114,14 @@ impl Postgres {
                     setting("ssl_cert_file", "server.crt"),
                     setting("ssl_key_file", "server.key"),
                     "ssl=on".to_owned(),
-                    format!("log_statement={}", settings.log_statement()),
+                    format!(
+                        "log_statement={}",
+                        if settings.logs_statements {
+                            "all"
+                        } else {
+                            "none"
+                        }
+                    ),
                     format!("max_connections={}", settings.connections_max),
                     "log_line_prefix=[%p] %a|%u|%d: ".to_owned(),
                 ] {

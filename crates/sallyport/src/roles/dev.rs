@@ -38,6 +38,9 @@ pub struct Dev {
     /// Address for PostgreSQL clients
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7432")]
     postgres: SocketAddr,
+    /// Address for MySQL and MariaDB clients
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7306")]
+    mysql: SocketAddr,
     /// Address of control's metrics and health
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7442")]
     health: SocketAddr,
@@ -56,6 +59,7 @@ impl Dev {
             ("--api", self.api),
             ("--ssh", self.ssh),
             ("--postgres", self.postgres),
+            ("--mysql", self.mysql),
         ] {
             if !address.ip().is_loopback() {
                 return Err(Failure::usage(
@@ -104,12 +108,14 @@ impl Dev {
              [control.listen]\napi = \"{api}\"\nhealth = \"{health}\"\n\n\
              [control.store]\ndata_directory = {data}\n\n\
              [control.vault]\nkey_file = {key}\n\n\
-             [gateway]\nssh_listen = \"{ssh}\"\npostgres_listen = \"{postgres}\"\n",
+             [gateway]\nssh_listen = \"{ssh}\"\npostgres_listen = \"{postgres}\"\n\
+             mysql_listen = \"{mysql}\"\n",
             gateway_health = self.gateway_health,
             api = self.api,
             health = self.health,
             ssh = self.ssh,
             postgres = self.postgres,
+            mysql = self.mysql,
             data = quoted(data.to_owned())?,
             key = quoted(data.join("vault.key"))?,
         ))
@@ -117,12 +123,13 @@ impl Dev {
 
     fn welcome(&self, data: &Path, heard: &Heard) -> String {
         let mut text = format!(
-            "\nSallyport is up, for trying out only.\n\n  API      https://{}\n  SSH      {}\n  databases  {} (PostgreSQL)\n  metrics  \
+            "\nSallyport is up, for trying out only.\n\n  API      https://{}\n  SSH      {}\n  databases  {} (PostgreSQL), {} (MySQL)\n  metrics  \
              http://{}/metrics\n  data     {}\n\nIn another terminal:\n\n  export \
              SALLYPORT_SERVER=https://{} SALLYPORT_CA={}\n",
             self.api,
             self.ssh,
             self.postgres,
+            self.mysql,
             self.health,
             data.display(),
             self.api,
