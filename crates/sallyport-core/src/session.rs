@@ -374,6 +374,10 @@ pub const PARAMETERS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
     use super::*;
 
     /// RE-3
@@ -403,8 +407,22 @@ mod tests {
                 text_sha256: Some("00".to_owned()),
             }),
         };
-        // Maps of `serde_json` keep their names sorted.
-        let sorted = serde_json::to_value(&record).unwrap().to_string();
-        assert_eq!(serde_json::to_string(&record).unwrap(), sorted);
+        let sorted = sorted(serde_json::to_value(&record).unwrap());
+        assert_eq!(serde_json::to_string(&record).unwrap(), sorted.to_string());
+    }
+
+    /// The same with the names of every object in order, whatever order the map of `serde_json` keeps.
+    fn sorted(value: Value) -> Value {
+        match value {
+            Value::Object(members) => {
+                let members: BTreeMap<_, _> = members.into_iter().collect();
+                let members = members.into_iter();
+                members
+                    .map(|(name, member)| (name, sorted(member)))
+                    .collect()
+            }
+            Value::Array(items) => items.into_iter().map(sorted).collect(),
+            other => other,
+        }
     }
 }
