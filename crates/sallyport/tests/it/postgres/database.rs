@@ -205,13 +205,18 @@ impl Live {
 
     /// Waits until a line says this, on either stream; returns it.
     pub fn until(&mut self, what: &str) -> String {
+        self.until_one_of(&[what])
+    }
+
+    /// Waits until a line says one of these, on either stream; returns it.
+    pub fn until_one_of(&mut self, what: &[&str]) -> String {
         loop {
             let line = self
                 .lines
                 .recv_timeout(PATIENCE)
-                .unwrap_or_else(|_| panic!("never said `{what}`: {:#?}", self.seen));
+                .unwrap_or_else(|_| panic!("never said any of {what:?}: {:#?}", self.seen));
             self.seen.push(line.clone());
-            if line.contains(what) {
+            if what.iter().any(|what| line.contains(what)) {
                 return line;
             }
         }
