@@ -171,6 +171,12 @@ async fn given_a_lease_when_issued_and_revoked_then_a_user_comes_and_goes_with_i
         Ok(String::new())
     );
     assert_eq!(story.query(&user, password, count), Ok("1".to_owned()));
+    let in_clear = story
+        .client(&user, password, count)
+        .arg("--skip-ssl")
+        .output()
+        .unwrap();
+    assert!(!in_clear.status.success(), "in clear: {in_clear:?}");
     assert!(
         story
             .query(&user, password, "DELETE FROM shop.item")
@@ -208,6 +214,49 @@ async fn given_a_lease_when_issued_and_revoked_then_a_user_comes_and_goes_with_i
         !log.contains(password.as_str()),
         "the server's log has the password"
     );
+}
+
+/// VA-4: a user whose connections cannot be ended is locked out all the same; its lease is tried again, and it is gone
+/// once they can.
+#[tokio::test(flavor = "multi_thread")]
+async fn given_connections_that_cannot_be_ended_when_revoked_then_the_user_is_locked_out_until_they_can()
+ {
+    let story = Story::new(json!({ "roles": "readonly" }));
+    let mut lease = story.intent(1);
+    let issued = story.issue(&lease).await.unwrap();
+    lease::record(&mut lease, &issued, NOW).unwrap();
+    let CredentialMaterial::Password { user, password } = &issued.content else {
+        panic!("a database takes passwords")
+    };
+    let (user, password) = (user.clone().unwrap(), password.expose_secret());
+    let mut sleeping = story
+        .client(&user, password, "SELECT SLEEP(600)")
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let sleeps =
+        format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{user}'");
+    while story.server.execute(&sleeps).unwrap().trim() == "0" {
+        assert!(sleeping.try_wait().unwrap().is_none(), "it never slept");
+    }
+    let right = "SUPER, CONNECTION ADMIN ON *.*";
+    let change = |sql: String| story.server.execute(&sql).unwrap();
+    change(format!("REVOKE {right} FROM maker@'%'"));
+    lease.begin_revocation(NOW);
+    let error = lease::revoke(&mut lease, story.revocation())
+        .await
+        .unwrap_err();
+    assert!(
+        printed(&error).contains("some are still there"),
+        "{error:?}"
+    );
+    assert_eq!(lease.state, LeaseState::Revoking);
+    assert!(story.query(&user, password, "SELECT 1").is_err());
+    change(format!("GRANT {right} TO maker@'%'"));
+    lease::revoke(&mut lease, story.revocation()).await.unwrap();
+    assert!(!sleeping.wait().unwrap().success());
+    assert_eq!(story.users(), "0");
 }
 
 /// VA-3, D9: what a user was given is read back; one that could do more than the settings say is dropped

@@ -100,7 +100,9 @@ async fn given_a_user_that_the_store_forgot_then_it_is_removed_and_no_other() {
     let live = story.users().remove(0);
     let forgotten = format!("{}{}", &live[..10], "0".repeat(22));
     let foreign = format!("sp_000000_{}", "0".repeat(22));
-    for user in [&forgotten, &foreign] {
+    // It begins as ours do; somebody named it so.
+    let named = format!("{}reports", &live[..10]);
+    for user in [&forgotten, &foreign, &named] {
         // As the root account made them.
         let make = format!("SET ROLE maker; CREATE ROLE {user} LOGIN");
         story.server.execute("postgres", &make).unwrap();
@@ -108,7 +110,7 @@ async fn given_a_user_that_the_store_forgot_then_it_is_removed_and_no_other() {
     broker::orphan::remove_all(&story.node.control)
         .await
         .unwrap();
-    let mut left = vec![live, foreign];
+    let mut left = vec![live, foreign, named];
     left.sort();
     assert_eq!(story.users(), left);
     serving.abort();

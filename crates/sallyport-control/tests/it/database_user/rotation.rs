@@ -1,16 +1,21 @@
 //! Stored passwords that are changed at their target.
 
-use std::time::Duration;
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
 
 use sallyport_api::gateway::Reply;
-use sallyport_control::{inventory, secret};
+use sallyport_control::{inventory, secret, secret::rotation::RotationError};
 use sallyport_core::{
     event::Actor,
     inventory::{Account, Target},
 };
+use sallyport_testkit::targets::postgres::Postgres;
 use serde_json::json;
 
-use super::Story;
+use super::{ROOT, Story};
 use crate::support::chance::for_steps;
 
 /// VA-2: the root account's password is changed in two phases; killed between any two steps, one of the
@@ -149,6 +154,75 @@ async fn given_a_stored_password_then_it_is_rotated_on_schedule_after_use_on_dem
     assert!(problem.to_string().contains("28P01"), "{problem}");
     assert!(!problem.to_string().contains("canary"), "{problem}");
     serving.abort();
+}
+
+/// VA-2: a next password that the target took and does not know a moment later, as where another server answers that
+/// has not heard of the change, does not become the password: the old one still opens sessions, and the next attempt
+/// finishes.
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_target_that_forgets_the_change_then_the_old_password_stays_until_a_login_with_the_next()
+ {
+    let (first, then) = (
+        Postgres::start_as_target().unwrap(),
+        Postgres::start_as_target().unwrap(),
+    );
+    let maker = format!("CREATE ROLE maker LOGIN CREATEROLE PASSWORD '{ROOT}'");
+    then.execute("postgres", &maker).unwrap();
+    let authorities: Vec<String> = [&first, &then]
+        .map(|server| std::fs::read_to_string(server.authority()).unwrap())
+        .into();
+    let address = failing_over(first.address(), then.address());
+    let story = Story::at(first, &address).await;
+    let both = json!({
+        "name": "orders", "protocol": "postgres", "address": address, "sensitivity": "low",
+        "host_keys": authorities,
+    });
+    let path = "/v1/targets/orders";
+    story.node.ok(&story.owner, "PUT", path, Some(both)).await;
+    let (account, target) = account(&story, "maker").await;
+    let rotate = || {
+        secret::rotation::rotate(
+            &story.node.control,
+            Actor::System,
+            &account,
+            &target,
+            "test",
+        )
+    };
+    let refused = rotate().await;
+    assert!(
+        matches!(refused, Err(RotationError::NotAccepted)),
+        "{refused:?}"
+    );
+    let (serving, mut gateway, proof) = story.gateway().await;
+    story.ask("r0", 60).await;
+    let opened = gateway.open_on(&proof, "r0", "orders", "postgres").await;
+    assert!(matches!(opened, Reply::Opened(_)), "{opened:?}");
+    rotate().await.unwrap();
+    serving.abort();
+}
+
+/// An address whose first connection goes to one server, and all others to another.
+fn failing_over(first: SocketAddr, then: SocketAddr) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut to = first;
+        for near in listener.incoming().map_while(Result::ok) {
+            let far = TcpStream::connect(to).unwrap();
+            to = then;
+            for (mut from, mut into) in [
+                (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                (far, near),
+            ] {
+                std::thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut into);
+                    let _ = into.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        }
+    });
+    address
 }
 
 /// An account of the story's target, with that.

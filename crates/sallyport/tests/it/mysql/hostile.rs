@@ -222,6 +222,31 @@ fn given_a_hostile_target_then_the_client_gets_an_error_and_no_credential_leaves
     assert_eq!(shop.query(&shop.pass(APP), "SELECT 42"), "42");
 }
 
+/// G8: a target that is to get one file and asks for another gets neither, whatever files policy permits.
+#[test]
+fn given_a_statement_that_names_a_file_when_the_target_asks_for_another_then_it_gets_none() {
+    let shop = Shop::new();
+    shop.world.permit_forwarding("local_file", "*");
+    let greeting = greeting_without(0, "mysql_native_password");
+    let ok = packet(2, &[0, 0, 0, 2, 0, 0, 0]);
+    let wish = packet(1, b"\xfb/etc/passwd");
+    let (address, heard) = target(vec![greeting, ok, wish]);
+    shop.add_target_at("greedy", "plaintext", &address);
+    shop.world.grant("app@greedy", "1h");
+    let pass = shop.pass("app@greedy");
+    let mut client = shop.command("mariadb", "app@greedy", &pass);
+    let load = "LOAD DATA LOCAL INFILE '/etc/hostname' INTO TABLE item";
+    client.args(["--local-infile=1", "--skip-auto-rehash", "-e", load]);
+    let output = crate::node::finished(client.spawn().unwrap());
+    assert!(!output.status.success(), "{output:?}");
+    let session = shop.world.ended_session(&shop.newest());
+    assert_eq!(session["end_reason"], "target-closed", "{session}");
+    let heard = heard.lock().unwrap().clone();
+    let text = String::from_utf8_lossy(&heard);
+    assert!(text.contains("LOAD DATA"), "it was asked: {text}");
+    assert!(!text.contains("root:"), "it has a file: {text}");
+}
+
 /// GW-3: a server that goes away in the middle of an answer is an error, and a record.
 #[test]
 fn given_a_target_that_dies_in_an_answer_then_the_client_is_told() {

@@ -143,6 +143,12 @@ fn given_masked_columns_when_they_are_asked_for_in_every_way_then_no_value_of_th
     psql.until("(masked-column)");
     psql.type_line("RESET search_path;");
 
+    // Whoever may write could copy them past this: nothing is written, whatever it touches, and the server would refuse.
+    psql.type_line("UPDATE public.item SET name = name WHERE id = 1;");
+    psql.until("(read-only)");
+    psql.type_line("SELECT 'writing off: ' || current_setting('default_transaction_read_only');");
+    psql.until("writing off: on");
+
     // What has nothing to do with them is as ever.
     psql.type_line("SELECT 'left ' || count(*) FROM public.item;");
     psql.until("left 3");

@@ -6,6 +6,7 @@ mod drivers;
 mod engine;
 mod held;
 mod hostile;
+mod later;
 mod listen;
 mod masked;
 mod refusal;

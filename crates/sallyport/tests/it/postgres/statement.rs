@@ -110,7 +110,8 @@ fn given_reading_only_when_changes_are_smuggled_then_none_passes_and_the_server_
         "SET ROLE app; \
          CREATE FUNCTION empty_it() RETURNS int LANGUAGE sql AS 'DELETE FROM item; SELECT 1'; \
          CREATE PROCEDURE empty() LANGUAGE sql AS 'DELETE FROM item'; \
-         CREATE VIEW innocent AS SELECT empty_it()",
+         CREATE VIEW innocent AS SELECT empty_it(); \
+         CREATE VIEW turning AS SELECT set_config('default_transaction_read_only', 'off', false)",
     );
     let pass = shop.pass(APP);
     let mut psql = shop.start(&pass, &[]);
@@ -151,6 +152,21 @@ fn given_reading_only_when_changes_are_smuggled_then_none_passes_and_the_server_
     let made = "SELECT count(*) FROM pg_class WHERE relname = 'copy_of_item'";
     assert_eq!(shop.execute("shop", made), "0");
     assert!(!Path::new("/tmp/sallyport-smuggled").exists());
+
+    // A server that lets the session write, because something behind a view told it to, has no session any more.
+    let turned = shop.psql(
+        &pass,
+        &[
+            "-c",
+            "SELECT * FROM turning",
+            "-c",
+            "SELECT * FROM innocent",
+        ],
+    );
+    assert!(!turned.status.success(), "{turned:?}");
+    let session = shop.world.ended_session(&shop.newest());
+    assert_eq!(session["end_reason"], "target-closed", "{session}");
+    assert_eq!(shop.execute("shop", "SELECT count(*) FROM item"), "3");
 
     // A client that asks for it otherwise is not heard.
     let mut other = shop.command("psql", APP, &pass);
