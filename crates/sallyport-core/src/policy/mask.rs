@@ -73,6 +73,18 @@ impl ColumnName {
         self.relation == relation && self.schema.as_deref().is_none_or(|name| name == schema)
     }
 
+    /// The database that it is in; nothing for any.
+    #[must_use]
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
+    /// The relation that it is one of. No quotes, no backslash, nothing that ends a text of SQL.
+    #[must_use]
+    pub fn relation(&self) -> &str {
+        &self.relation
+    }
+
     /// Its own name. No quotes, no backslash, nothing that ends a text of SQL.
     #[must_use]
     pub fn column(&self) -> &str {

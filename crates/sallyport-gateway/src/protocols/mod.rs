@@ -8,6 +8,7 @@
 //!
 //! Not here: accepting connections and their limits (`listener`).
 
+mod masking;
 pub mod mysql;
 pub mod postgres;
 mod recognition;

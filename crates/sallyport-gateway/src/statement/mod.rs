@@ -19,6 +19,7 @@
 //! Not here: what is permitted (policies), keeping a session from writing (the server, told by the
 //! protocol).
 
+mod form;
 mod functions;
 mod leading;
 mod lexer;
@@ -29,9 +30,12 @@ use std::collections::BTreeSet;
 
 use sallyport_core::session::{ANY_RELATION, StatementFacts, Verb};
 
-pub(crate) use self::leading::is_plain_encoding;
 use self::lexer::Unclear;
 pub use self::shapes::Shapes;
+pub(crate) use self::{
+    form::{Built, Form, built},
+    leading::is_plain_encoding,
+};
 
 /// Longest text that is read.
 const TEXT_BYTES_MAX: usize = 256 * 1024;
@@ -102,6 +106,13 @@ pub fn relation_name(database: &str, schema: Option<&str>, relation: &str) -> St
     let shown = structure::shown;
     let schema = schema.map_or("*".to_owned(), shown);
     format!("{}.{schema}.{}", shown(database), shown(relation))
+}
+
+/// A table of MySQL's or MariaDB's as facts spell it.
+#[must_use]
+pub fn table_name(database: &str, table: &str) -> String {
+    let shown = structure::shown;
+    format!("{}.{}", shown(database), shown(table))
 }
 
 fn try_read(sql: &[u8], place: Place<'_>) -> Result<StatementFacts, Unclear> {

@@ -220,7 +220,11 @@ impl Spoken for Mysql {
     }
 
     fn enforces(&self) -> &'static [&'static str] {
-        &["read-only-not-enforced", "budgets-not-enforced"]
+        &[
+            "read-only-not-enforced",
+            "budgets-not-enforced",
+            "masks-not-enforced",
+        ]
     }
 
     fn add_target_at(&self, name: &str, address: &str) {

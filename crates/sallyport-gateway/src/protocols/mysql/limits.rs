@@ -9,6 +9,11 @@ pub(super) const SMALL_BYTES_MAX: usize = 8 * 1024;
 /// Longest packet of a target that is read whole; rows pass as they come.
 pub(super) const SERVER_WHOLE_BYTES_MAX: usize = 64 * 1024;
 /// Longest packet of either side during login.
+/// Longest row that is masked, and most that the definitions of one result take then.
+pub(super) const MASKED_BYTES_MAX: usize = 1024 * 1024;
+/// What is read of a catalogue at most.
+pub(super) const CATALOG_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(super) const CATALOG_ROWS_MAX: usize = 200_000;
 pub(super) const LOGIN_BYTES_MAX: usize = 16 * 1024;
 /// Packets of a target during login.
 pub(super) const LOGIN_PACKETS_MAX: usize = 16;

@@ -19,6 +19,7 @@ mod handshake;
 mod kills;
 mod limits;
 mod login;
+mod mask;
 mod operations;
 mod prepared;
 mod relay;
@@ -107,11 +108,7 @@ impl Protocol for Mysql {
     }
 
     fn enforces(&self) -> Restraints {
-        // Its results do not say so surely whose values they hold.
-        Restraints {
-            masks: false,
-            ..Restraints::ALL
-        }
+        Restraints::ALL
     }
 
     async fn serve(&self, stream: ClientStream, door: Door) -> Result<(), ServeError> {
@@ -135,7 +132,7 @@ impl Protocol for Mysql {
             answer,
             issued,
         };
-        serve::serve(admitted, &self.kills)
+        Box::pin(serve::serve(admitted, &self.kills))
             .await
             .map_err(|error| failed("session", error))
     }

@@ -14,7 +14,7 @@ use super::{
     values::Parameters,
     words::{self, Asked},
 };
-use crate::statement::{self, Backslash, Dialect, DoubleQuotes, Place};
+use crate::statement::{self, Backslash, Built, Dialect, DoubleQuotes, Place};
 
 /// What the variables begin with by which a session could hide from the gateway in which set of characters it
 /// speaks, and of which database.
@@ -33,6 +33,8 @@ pub(super) struct Text {
     pub(super) asked: Asked,
     /// What it does.
     facts: Arc<StatementFacts>,
+    /// How it is built, where that matters.
+    built: Option<Arc<Built>>,
     /// Whether it could hide in which set of characters later statements are.
     pub(super) hides: bool,
 }
@@ -43,27 +45,14 @@ impl Text {
     pub(super) fn of(sql: &[u8], has_escapes: bool, database: Option<&str>) -> Self {
         let text = String::from_utf8_lossy(sql);
         let asked = words::asked(sql, has_escapes);
-        let backslash = match has_escapes {
-            true => Backslash::Escapes,
-            false => Backslash::Plain,
-        };
-        // What stands between double quotes is a setting that no server reports.
-        let quotes = DoubleQuotes::Unsure;
-        let dialect = Dialect::MySql { backslash, quotes };
-        let facts = Arc::new(statement::read(
-            sql,
-            Place {
-                dialect,
-                database,
-                shapes: None,
-            },
-        ));
+        let facts = Arc::new(facts(sql, backslash(has_escapes), database));
         let hides = contains(sql, TRACKER);
         if text.len() <= OPERATION_DETAIL_BYTES_MAX {
             return Self {
                 detail: text.into(),
                 sha256: None,
                 facts,
+                built: None,
                 asked,
                 hides,
             };
@@ -79,9 +68,29 @@ impl Text {
             detail: beginning.into(),
             sha256: Some(sha256),
             facts,
+            built: None,
             asked,
             hides,
         }
+    }
+
+    /// The same, with how it is built: for sessions with masks.
+    pub(super) fn looked_at(self, sql: &[u8], has_escapes: bool, database: Option<&str>) -> Self {
+        let place = place(backslash(has_escapes), database);
+        Self {
+            built: Some(Arc::new(statement::built(sql, place))),
+            ..self
+        }
+    }
+
+    /// How it is built; not known where nobody looked.
+    pub(super) fn built(&self) -> Option<&Built> {
+        self.built.as_deref()
+    }
+
+    /// What it does.
+    pub(super) fn what(&self) -> &StatementFacts {
+        &self.facts
     }
 
     /// A command that lists the columns of a table, as the statement that does the same. Its body is the
@@ -95,7 +104,10 @@ impl Text {
             false => format!(" LIKE '{pattern}'"),
         };
         let sql = format!("SHOW FIELDS FROM `{table}`{like}");
-        Self::of(sql.as_bytes(), false, database)
+        Self {
+            built: Some(Arc::new(Built::listing())),
+            ..Self::of(sql.as_bytes(), false, database)
+        }
     }
 
     fn facts(&self) -> Option<Box<StatementFacts>> {
@@ -144,6 +156,28 @@ impl Text {
             ..StatementRecord::default()
         }
     }
+}
+
+const fn backslash(has_escapes: bool) -> Backslash {
+    match has_escapes {
+        true => Backslash::Escapes,
+        false => Backslash::Plain,
+    }
+}
+
+const fn place(backslash: Backslash, database: Option<&str>) -> Place<'_> {
+    // What stands between double quotes is a setting that no server reports.
+    let quotes = DoubleQuotes::Unsure;
+    Place {
+        dialect: Dialect::MySql { backslash, quotes },
+        database,
+        shapes: None,
+    }
+}
+
+/// What a text does. `database` is where names without one are looked for.
+pub(super) fn facts(sql: &[u8], backslash: Backslash, database: Option<&str>) -> StatementFacts {
+    statement::read(sql, place(backslash, database))
 }
 
 /// Whether `text` holds `word`, in whatever case.

@@ -6,19 +6,22 @@
 //! INVARIANT: a byte reaches the target only after its command was let through and it was recorded; commands
 //! that are not known here are not passed on.
 //!
-//! Not here: what a command is (`command`), which packet ends an answer (`answer`).
+//! Not here: what a command is (`command`), which packet ends an answer (`answer`), passing packets on
+//! (`passing`), how rows are shown (`shown`).
 
 mod answer;
 mod command;
 mod cut;
 mod file;
+mod passing;
+mod shown;
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use sallyport_core::authz::Reason;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -27,12 +30,13 @@ use tokio::{
 };
 
 pub(super) use self::answer::Unasked;
-use self::answer::{Answer, Expected, Seen};
+use self::answer::{Answer, Expected};
 use super::{
-    codec::{self, CodecError, HEADER_BYTES, NO_BACKSLASH_ESCAPES, Packet, ServerError, Success},
+    codec::{self, CodecError, HEADER_BYTES, NO_BACKSLASH_ESCAPES, Packet, ServerError},
     kills::{Killable, Kills, Owner},
-    limits::{SERVER_WHOLE_BYTES_MAX, SMALL_BYTES_MAX, STATEMENT_BYTES_MAX},
-    login::{self, capability},
+    limits::{SMALL_BYTES_MAX, STATEMENT_BYTES_MAX},
+    login::capability,
+    mask::Catalog,
     prepared::Statements,
     running::Running,
     wording::Told,
@@ -114,6 +118,8 @@ pub(super) struct RelaySetup<C, T> {
     pub(super) status: u16,
     /// The database that the client named.
     pub(super) database: Option<String>,
+    /// What is masked there, as it was when the session began.
+    pub(super) catalog: Option<Box<Catalog>>,
 }
 
 /// One session's commands and answers.
@@ -141,6 +147,12 @@ pub(super) struct Relay<C, T> {
     is_muted: bool,
     /// The answer is to something of ours, or no more of it is wanted: it is not on record either.
     is_for_nobody: bool,
+    /// Number of the first packet that waits with those behind it until it is known whether rows can be shown.
+    held: Option<u8>,
+    /// Rows as they are shown, to be sent before anything else.
+    masked: BytesMut,
+    /// What is being prepared touches masked columns: words about it may hold their values.
+    keeps_back: bool,
 }
 
 impl<C, T> Relay<C, T>
@@ -165,6 +177,9 @@ where
             instead: None,
             is_muted: false,
             is_for_nobody: false,
+            held: None,
+            masked: BytesMut::new(),
+            keeps_back: false,
         }
     }
 
@@ -183,7 +198,8 @@ where
             return;
         }
         let mut out = BytesMut::new();
-        if told.report().put(&mut out, self.sequence).is_ok() {
+        let sequence = self.held.unwrap_or(self.sequence);
+        if told.report().put(&mut out, sequence).is_ok() {
             let telling = async {
                 self.setup.client.write_all(&out).await?;
                 self.setup.client.shutdown().await
@@ -330,7 +346,7 @@ where
                     Ok(_) => {}
                 },
                 () = sleep(left.unwrap_or_default()), if left.is_some() => {
-                    self.cut(Reason::TimeBudget).await?;
+                    Box::pin(self.cut(Reason::TimeBudget)).await?;
                 }
                 // What it sends meanwhile waits; that it left is to be known.
                 filled = fill(&mut setup.client, &mut setup.from_client, want_client), if has_room => {
@@ -340,198 +356,6 @@ where
                 }
             }
         }
-    }
-
-    /// Looks at every packet of an answer that is here.
-    async fn follow(
-        &mut self,
-        answer: &mut Answer,
-        outcome: &mut Outcome,
-        sql: &[u8],
-    ) -> Result<(), RelayError> {
-        loop {
-            self.let_go();
-            if self.passing > 0 || answer.is_done() {
-                return Ok(());
-            }
-            let rest = self
-                .setup
-                .from_target
-                .get(self.passed..)
-                .unwrap_or_default();
-            let Some(header) = codec::header(rest) else {
-                return Ok(());
-            };
-            if header.sequence != self.sequence {
-                return Err(RelayError::Target(CodecError::Sequence {
-                    expected: self.sequence,
-                    found: header.sequence,
-                }));
-            }
-            let length = header.payload;
-            let payload = rest.get(HEADER_BYTES..).unwrap_or_default();
-            let first = payload.first().copied();
-            if first.is_none() && length > 0 {
-                return Ok(());
-            }
-            let is_whole = first.is_some_and(|first| answer.needs_whole(first, length));
-            if is_whole && length > SERVER_WHOLE_BYTES_MAX {
-                return Err(RelayError::Target(CodecError::TooLong));
-            }
-            let wire = HEADER_BYTES.saturating_add(length);
-            if answer.is_row(first, length)
-                && let Some(reason) = self.over_budget(wire)
-            {
-                self.cut(reason).await?;
-                continue;
-            }
-            let head = if is_whole { length } else { length.min(1) };
-            let payload = self.setup.from_target.get(self.passed..);
-            let payload = payload.and_then(|rest| rest.get(HEADER_BYTES..));
-            let Some(payload) = payload.and_then(|payload| payload.get(..head)) else {
-                return Ok(());
-            };
-            let seen = answer.follow(payload, length)?;
-            self.sequence = self.sequence.wrapping_add(1);
-            let rewritten = match seen {
-                Seen::Passing => None,
-                Seen::Row => {
-                    if let Some(running) = &mut self.running {
-                        running.row(wire);
-                    }
-                    None
-                }
-                Seen::Success(success) => {
-                    let put = Self::without_state(&success, &self.setup, header.sequence, first)?;
-                    outcome.status = success.status;
-                    let changes = success.changes().map_err(RelayError::Target)?;
-                    if let Some(database) = changes.database {
-                        self.database = Some(String::from_utf8_lossy(database).into_owned());
-                    }
-                    if let Some(running) = &mut self.running {
-                        running.succeeded(&success);
-                    }
-                    put
-                }
-                Seen::End(status) => {
-                    outcome.status = status;
-                    None
-                }
-                Seen::Failed(error) => {
-                    if let Some(running) = &mut self.running {
-                        running.failed(&error);
-                    }
-                    outcome.error = Some(error);
-                    None
-                }
-                Seen::Prepared { number, parameters } => {
-                    outcome.prepared = Some((number, parameters));
-                    None
-                }
-                Seen::FileWanted(name) => {
-                    let name = name.to_vec();
-                    self.pass().await?;
-                    self.file_wanted(&name, sql, wire).await?;
-                    continue;
-                }
-            };
-            self.setup.status = outcome.status;
-            let instead = match (&rewritten, self.instead.take()) {
-                (_, Some(told)) => {
-                    let mut out = BytesMut::new();
-                    let put = told.report().put(&mut out, header.sequence);
-                    put.map_err(RelayError::Target)?;
-                    Some((out, true))
-                }
-                (Some(_), None) => rewritten.map(|out| (out, false)),
-                (None, None) => None,
-            };
-            match instead {
-                Some((out, is_last)) => {
-                    self.pass().await?;
-                    self.drop_packet(wire).await?;
-                    if !self.is_muted {
-                        self.tell(&out).await?;
-                    }
-                    self.is_muted |= is_last;
-                }
-                None => {
-                    let here = HEADER_BYTES.saturating_add(head);
-                    self.passed = self.passed.saturating_add(here);
-                    self.passing = wire.saturating_sub(here);
-                }
-            }
-        }
-    }
-
-    /// The packet as a client understands it that does not follow the session's state; nothing where it may
-    /// go as it is. The state itself must leave SQL what it seems.
-    fn without_state(
-        success: &Success<'_>,
-        setup: &RelaySetup<C, T>,
-        sequence: u8,
-        first: Option<u8>,
-    ) -> Result<Option<BytesMut>, RelayError> {
-        let changed = success.changes().map_err(RelayError::Target)?;
-        if !changed
-            .character_set
-            .is_none_or(login::is_plain_character_set)
-        {
-            let session_id = setup.session.id();
-            tracing::warn!(%session_id, "a session turned to an encoding in which SQL cannot be read");
-            return Err(RelayError::Encoding);
-        }
-        let follows = setup.capabilities & capability::SESSION_TRACK != 0;
-        if follows || !success.has_state() {
-            return Ok(None);
-        }
-        let mut out = BytesMut::new();
-        success
-            .put_stateless(&mut out, sequence, first.unwrap_or_default())
-            .map_err(RelayError::Target)?;
-        Ok(Some(out))
-    }
-
-    /// Lets go what is here of a packet that only passes.
-    fn let_go(&mut self) {
-        let here = self.setup.from_target.len().saturating_sub(self.passed);
-        let count = here.min(self.passing);
-        self.passed = self.passed.saturating_add(count);
-        self.passing = self.passing.saturating_sub(count);
-    }
-
-    /// Records and sends what may go to the client.
-    async fn pass(&mut self) -> Result<(), RelayError> {
-        if self.passed == 0 {
-            return Ok(());
-        }
-        let count = std::mem::take(&mut self.passed);
-        let run = self.setup.from_target.split_to(count);
-        if !self.is_for_nobody {
-            self.setup.record.output(&run).await?;
-        }
-        if !self.is_muted {
-            self.write(&run, self.passing == 0).await?;
-        }
-        // The allocation is used again.
-        if self.setup.from_target.is_empty() {
-            let mut run = run;
-            run.clear();
-            self.setup.from_target = run;
-        }
-        Ok(())
-    }
-
-    /// Takes a packet away that the client does not get as it is. What the target said is on record.
-    async fn drop_packet(&mut self, wire: usize) -> Result<(), RelayError> {
-        let Some(said) = self.setup.from_target.get(..wire) else {
-            return Err(RelayError::Target(CodecError::TooLong));
-        };
-        if !self.is_for_nobody {
-            self.setup.record.output(said).await?;
-        }
-        self.setup.from_target.advance(wire);
-        Ok(())
     }
 
     /// Whether a backslash in strings of this session takes the next character along.

@@ -6,7 +6,10 @@ use sallyport_core::{
     time::Timestamp,
 };
 
-use super::codec::{ServerError, Success};
+use super::{
+    codec::{ServerError, Success},
+    mask::Shape,
+};
 use crate::session::{OperationResult, RunningOperation};
 
 /// Words about one message that the evidence keeps.
@@ -27,6 +30,8 @@ pub(super) struct Running {
     since: Timestamp,
     /// Why no more of it is passed on.
     cut: Option<Reason>,
+    /// How its rows are shown, where it touches masked columns.
+    shape: Option<Shape>,
 }
 
 impl Running {
@@ -34,8 +39,10 @@ impl Running {
         operation: RunningOperation,
         record: StatementRecord,
         since: Timestamp,
+        shape: Option<Shape>,
     ) -> Self {
         Self {
+            shape,
             operation,
             record,
             rows: 0,
@@ -45,6 +52,16 @@ impl Running {
             since,
             cut: None,
         }
+    }
+
+    /// How its rows are shown, where it touches masked columns and is not cut off.
+    pub(super) fn shape(&self) -> Option<&Shape> {
+        self.shape.as_ref().filter(|_| self.cut.is_none())
+    }
+
+    /// The same, to note what is known of its fields.
+    pub(super) fn shape_mut(&mut self) -> Option<&mut Shape> {
+        self.shape.as_mut().filter(|_| self.cut.is_none())
     }
 
     /// It goes on: its client asks for more rows of its cursor.

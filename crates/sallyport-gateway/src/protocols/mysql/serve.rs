@@ -17,7 +17,8 @@ use super::{
     codec::{CodecError, Report},
     kills::{Issued, Kills, Owner},
     limits::FAREWELL_TIME,
-    login::Answer,
+    login::{Answer, capability},
+    mask::{self, Asking, Catalog, CatalogError},
     operations,
     relay::{Activity, Relay, RelayError, RelaySetup},
     upstream::{self, Kill, Upstream, UpstreamError, Wanted},
@@ -91,10 +92,28 @@ pub(super) async fn serve(admitted: Admitted, kills: &Arc<Kills>) -> Result<(), 
         connected = upstream::connect(&session, &wanted) => connected,
         _ = session.ended() => return part(&mut client, &session, None).await,
     };
-    let upstream = match connected {
+    let mut upstream = match connected {
         Ok(upstream) => upstream,
         Err(error) => return unreachable(&mut client, &session, error).await,
     };
+    let mut catalog = None;
+    if session.has_masks() {
+        let asking = Asking {
+            stream: &mut upstream.stream,
+            rest: &mut upstream.rest,
+            has_no_end: wanted.capabilities & capability::DEPRECATE_EOF != 0,
+            masks: session.masks(),
+        };
+        // Not part of what every session takes.
+        let asked = tokio::select! {
+            asked = Box::pin(mask::ask(asking)) => asked,
+            _ = session.ended() => return part(&mut client, &session, None).await,
+        };
+        match asked {
+            Ok(known) => catalog = Some(Box::new(known)),
+            Err(error) => return unknown(&mut client, &session, &error).await,
+        }
+    }
     let serving = Serving {
         client,
         session,
@@ -102,6 +121,7 @@ pub(super) async fn serve(admitted: Admitted, kills: &Arc<Kills>) -> Result<(), 
         name: answer.database,
         database,
         issued,
+        catalog,
     };
     serving.run(upstream, kills, answer.capabilities).await
 }
@@ -126,6 +146,22 @@ async fn unreachable(
         Some(report) => client.part(&report).await,
         None => client.part(&wording::no_session(reason).report()).await,
     }
+}
+
+/// It is not known what is masked: nothing may be asked.
+async fn unknown(
+    client: &mut Client,
+    session: &Session,
+    error: &CatalogError,
+) -> Result<(), ClientError> {
+    session.end(EndReason::TargetUnreachable);
+    {
+        let error: &dyn std::error::Error = error;
+        tracing::warn!(session_id = %session.id(), error, "what is masked at a target is not known");
+    }
+    client
+        .part(&wording::no_session(Reason::MaskedColumn).report())
+        .await
 }
 
 /// What a person may be told of a target's refusal: what they can do something about.
@@ -168,6 +204,7 @@ struct Serving {
     /// Use of it.
     database: Option<RunningOperation>,
     issued: Issued,
+    catalog: Option<Box<Catalog>>,
 }
 
 impl Serving {
@@ -200,6 +237,7 @@ impl Serving {
             capabilities,
             status: upstream.status,
             database: self.name,
+            catalog: self.catalog,
         });
         let over = tokio::select! {
             over = relay.run() => Some(over),

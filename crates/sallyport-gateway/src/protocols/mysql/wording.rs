@@ -4,11 +4,16 @@
 //!
 //! INVARIANT: nothing from outside reaches a terminal unescaped (security class K5).
 
+use bytes::{BufMut as _, BytesMut};
 use sallyport_api::gateway::{ChallengeAnswer, Refused, RequestProgress};
 use sallyport_core::{authz::Reason, id::RequestId, inventory::Selector};
 use sallyport_evidence::recording::escape_controls;
 
-use super::{super::wording, codec::Report, limits::ERROR_BYTES_MAX};
+use super::{
+    super::{masking::KEPT_BACK, wording},
+    codec::{CodecError, ERROR, Report, ServerError, put_packet},
+    limits::ERROR_BYTES_MAX,
+};
 use crate::session::End;
 
 /// A client that speaks no TLS (`ER_SECURE_TRANSPORT_REQUIRED`).
@@ -160,6 +165,25 @@ pub(super) fn refusal(reason: Reason, comment: &str) -> Told {
     Told::new(number, state, wording::held_refusal(reason, comment))
 }
 
+/// Puts a target's error about what may hold values that are not shown: its codes, and none of its words.
+pub(super) fn put_kept_back(
+    out: &mut BytesMut,
+    sequence: u8,
+    error: &ServerError,
+) -> Result<(), CodecError> {
+    put_packet(out, sequence, |body| {
+        body.put_u8(ERROR);
+        body.put_u16_le(error.number);
+        body.put_u8(b'#');
+        let state = match error.state.as_str() {
+            "" => "HY000",
+            state => state,
+        };
+        body.put_slice(state.as_bytes());
+        body.put_slice(KEPT_BACK.as_bytes());
+    })
+}
+
 /// A command that is never passed on (`ER_UNKNOWN_COM_ERROR`).
 pub(super) fn unknown_command(name: &str) -> Told {
     let message = format!(
@@ -178,6 +202,8 @@ pub(super) fn end(end: &End) -> Told {
 const fn codes(reason: Reason, number: u16, state: &'static str) -> (u16, &'static str) {
     match reason {
         Reason::OperationTooLong => (1_153, "08S01"),
+        // As servers say it of columns that an account may not see.
+        Reason::MaskedColumn => (1_143, "42000"),
         // As servers say it of read-only transactions, and of statements that are stopped or run too long.
         Reason::ReadOnly => (1_792, "25006"),
         Reason::RowBudget | Reason::ByteBudget => (1_317, "70100"),

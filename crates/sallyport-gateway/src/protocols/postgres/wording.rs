@@ -8,7 +8,7 @@ use sallyport_core::{authz::Reason, inventory::Selector, session::EndReason};
 use sallyport_evidence::recording::escape_controls;
 
 use super::{
-    super::wording,
+    super::{masking::KEPT_BACK, wording},
     codec::{self, CodecError, Report},
 };
 use crate::session::End;
@@ -158,10 +158,7 @@ pub(super) fn put_kept_back(out: &mut BytesMut, sqlstate: &str) -> Result<(), Co
             (b'S', "ERROR"),
             (b'V', "ERROR"),
             (b'C', sqlstate),
-            (
-                b'M',
-                "sallyport: the target's error is shown by its code alone, because columns are masked",
-            ),
+            (b'M', KEPT_BACK),
         ] {
             body.extend_from_slice(&[field]);
             codec::put_text(body, text);

@@ -9,7 +9,7 @@ use super::{
 use crate::{node::finished, postgres::database::Live};
 
 /// A shop whose bundle demands this besides.
-fn shop(require: &str) -> Shop {
+pub fn shop(require: &str) -> Shop {
     let shop = Shop::new();
     let carol = &shop.world.carol;
     let folder = carol.folder.join("policies");

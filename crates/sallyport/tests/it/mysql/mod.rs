@@ -8,5 +8,6 @@ mod held;
 mod hostile;
 mod limits;
 mod many;
+mod masked;
 mod refusal;
 mod story;

@@ -116,6 +116,11 @@ impl Answer {
         self.state == State::Done && !self.is_continued
     }
 
+    /// Whether the next packet defines a field of rows that are to come.
+    pub(super) fn is_describing(&self) -> bool {
+        matches!(self.state, State::Definitions(_, Then::Rows)) && !self.is_continued
+    }
+
     /// Whether the packet that begins with this byte has to be there whole before it is followed.
     pub(super) fn needs_whole(&self, first: u8, length: usize) -> bool {
         if self.is_continued || length >= PAYLOAD_MAX {

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     super::{
         codec::{Body, CURSOR_EXISTS, LAST_ROW_SENT, Packet},
+        mask::{Rows, Shape},
         operations::{self, Text},
         running::Running,
         upstream::Kill,
@@ -169,7 +170,7 @@ where
     }
 
     async fn query(&mut self, packet: &Packet, sql: &[u8]) -> Result<(), RelayError> {
-        let text = Text::of(sql, self.has_escapes(), self.database.as_deref());
+        let text = self.text(sql);
         match text.asked.kills {
             Some(Killing::One(kill, number)) => {
                 return self.kill(&text, Some((kill, number))).await;
@@ -192,7 +193,7 @@ where
         expected: Expected,
         sql: &[u8],
     ) -> Result<(), RelayError> {
-        match self.begin(text, parameters).await? {
+        match self.begin(text, parameters, Rows::Text).await? {
             Begun::Refused(told) => self.refuse(&told).await,
             Begun::Running => {
                 self.ask(packet, expected, sql).await?;
@@ -210,33 +211,48 @@ where
     }
 
     /// Has a statement decided that is about to run.
-    async fn begin(&mut self, text: &Text, parameters: &Parameters) -> Result<Begun, RelayError> {
+    async fn begin(
+        &mut self,
+        text: &Text,
+        parameters: &Parameters,
+        rows: Rows,
+    ) -> Result<Begun, RelayError> {
         let record = text.record(parameters);
         let operation = text.operation();
         if text.hides {
             self.put_refusal(operation, Reason::FeatureRefused).await;
             return Ok(Begun::Refused(wording::refusal(Reason::FeatureRefused, "")));
         }
+        let Ok(shape) = self.shape(text, rows) else {
+            self.put_refusal(operation, Reason::MaskedColumn).await;
+            return Ok(Begun::Refused(wording::refusal(Reason::MaskedColumn, "")));
+        };
         let number = self.setup.record.number();
         // Whoever agrees to a statement agrees to all of it, and to its values as well.
         let whole = |_: &Operation| text.operation_with(parameters);
         let session = &self.setup.session;
         match session.begin_shown(number, operation, whole).await {
             OperationStart::Begun(operation) => {
-                self.started(operation, record);
+                self.started(operation, record, shape);
                 Ok(Begun::Running)
             }
-            OperationStart::Held(operation) => self.agreed(operation, record).await,
+            OperationStart::Held(operation) => self.agreed(operation, record, shape).await,
             OperationStart::Refused(reason) => Ok(Begun::Refused(wording::refusal(reason, ""))),
             OperationStart::Over(over) => Err(over.into()),
         }
     }
 
-    fn started(&mut self, operation: RunningOperation, record: StatementRecord) {
+    fn started(
+        &mut self,
+        operation: RunningOperation,
+        record: StatementRecord,
+        shape: Option<Shape>,
+    ) {
         self.running = Some(Box::new(Running::new(
             operation,
             record,
             self.setup.session.now(),
+            shape,
         )));
     }
 
@@ -246,6 +262,7 @@ where
         &mut self,
         mut operation: Box<HeldOperation>,
         record: StatementRecord,
+        shape: Option<Shape>,
     ) -> Result<Begun, RelayError> {
         let given_up = |reason| Ok(Begun::Refused(wording::refusal(reason, "")));
         loop {
@@ -274,7 +291,7 @@ where
                 HeldStep::Released => {
                     return match operation.begin() {
                         OperationStart::Begun(running) => {
-                            self.started(running, record);
+                            self.started(running, record, shape);
                             Ok(Begun::Running)
                         }
                         OperationStart::Over(over) => Err(over.into()),
@@ -290,16 +307,20 @@ where
     }
 
     async fn prepare(&mut self, packet: &Packet, sql: &[u8]) -> Result<(), RelayError> {
-        let text = Text::of(sql, self.has_escapes(), self.database.as_deref());
+        let text = self.text(sql);
         let operation = text.operation();
+        let shape = self.shape(&text, Rows::Binary);
         // It does not run yet: whoever has to agree is asked when it does.
         let reason = match self.setup.session.check(&operation) {
             _ if text.hides || text.asked.kills.is_some() => Reason::FeatureRefused,
             OperationDecision::Refused(reason) => reason,
+            _ if shape.is_err() => Reason::MaskedColumn,
             OperationDecision::Permitted | OperationDecision::Held(_)
                 if self.statements.has_room_for(&text) =>
             {
+                self.keeps_back = matches!(shape, Ok(Some(_)));
                 let outcome = self.ask(packet, Expected::Prepared, &[]).await?;
+                self.keeps_back = false;
                 if let Some((number, parameters)) = outcome.prepared {
                     self.statements.add(number, Arc::new(text), parameters);
                 }
@@ -326,7 +347,7 @@ where
         let parameters = read(parameters)?;
         statement.end_cursor();
         let text = Arc::clone(&statement.text);
-        match self.begin(&text, &parameters).await? {
+        match self.begin(&text, &parameters, Rows::Binary).await? {
             Begun::Refused(told) => self.refuse(&told).await,
             Begun::Running => {
                 // Now the target has used up what was sent ahead. What was refused it never saw.
@@ -411,7 +432,7 @@ where
     /// Stops what the person runs on another connection: the target does not get the statement, because its
     /// numbers are those of everybody's connections.
     async fn kill(&mut self, text: &Text, what: Option<(Kill, u64)>) -> Result<(), RelayError> {
-        if let Begun::Refused(told) = self.begin(text, &Parameters::default()).await? {
+        if let Begun::Refused(told) = self.begin(text, &Parameters::default(), Rows::Text).await? {
             return self.refuse(&told).await;
         }
         let found = what.and_then(|(kill, number)| {

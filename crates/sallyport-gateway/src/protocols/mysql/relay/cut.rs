@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{Buf as _, BufMut as _, BytesMut};
 use sallyport_core::authz::Reason;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -63,7 +63,15 @@ where
         if let Some(running) = &mut self.running {
             running.cut(reason);
         }
+        // What waits is not sent either: the error stands in the place of its first packet.
+        let next = self.sequence;
+        if let Some(first) = self.held.take() {
+            let waiting = std::mem::take(&mut self.passed);
+            self.setup.from_target.advance(waiting);
+            self.sequence = first;
+        }
         self.refuse(&wording::refusal(reason, "")).await?;
+        self.sequence = next;
         (self.is_muted, self.is_for_nobody) = (true, true);
         // One that cannot be stopped goes on for nobody, to its own end.
         let _ = self.setup.stop.stop(Kill::Query).await;

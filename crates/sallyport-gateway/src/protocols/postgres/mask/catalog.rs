@@ -10,7 +10,7 @@
 //! Not here: asking the target (`questions`).
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
@@ -19,7 +19,10 @@ use sallyport_core::{
     session::{StatementFacts, Verb},
 };
 
-use super::Unmaskable;
+use super::{
+    super::super::masking::{Reach, spread},
+    Unmaskable,
+};
 use crate::statement;
 
 /// Relations of the server itself that hold values of other relations' columns.
@@ -61,17 +64,6 @@ pub(super) struct Relation {
     /// So many columns it has or had.
     pub(super) columns: i16,
     pub(super) is_view: bool,
-}
-
-/// What a relation has to do with masked columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    /// Nothing.
-    Clear,
-    /// It has them.
-    Holds,
-    /// It may show them, or what was made of them.
-    Shows,
 }
 
 /// What is masked in a database.
@@ -228,28 +220,7 @@ fn reaches(
             (relation.number, reach)
         })
         .collect();
-    // A view shows what is behind it, through as many views as there are.
-    let mut views_of: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for (view, asked) in &answers.views {
-        views_of.entry(*asked).or_default().push(*view);
-    }
-    let mut rest: Vec<u32> = reaches
-        .iter()
-        .filter(|(_, reach)| **reach != Reach::Clear)
-        .map(|(number, _)| *number)
-        .collect();
-    // One that asks what is not known is not known.
-    let unknown = views_of
-        .keys()
-        .filter(|number| !reaches.contains_key(number));
-    rest.extend(unknown);
-    while let Some(number) = rest.pop() {
-        for view in views_of.get(&number).into_iter().flatten() {
-            if reaches.insert(*view, Reach::Shows) != Some(Reach::Shows) {
-                rest.push(*view);
-            }
-        }
-    }
+    spread(&mut reaches, &answers.views);
     reaches
 }
 
@@ -261,5 +232,8 @@ fn is_plain(text: &str, database: &str) -> bool {
         shapes: None,
     };
     let facts = statement::read(text.as_bytes(), place);
-    facts.verb() == Verb::Read && facts.only_read() && !facts.computes_setting
+    !facts.verbs.is_empty()
+        && facts.verb() == Verb::Read
+        && facts.only_read()
+        && !facts.computes_setting
 }

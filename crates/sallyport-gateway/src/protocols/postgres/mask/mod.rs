@@ -22,20 +22,15 @@ pub(super) use self::{
     catalog::Catalog,
     questions::{CatalogError, ask},
 };
-use super::codec::{self, Body, CodecError};
+pub(super) use super::super::masking::Unmaskable;
+use super::{
+    super::masking::stand_in,
+    codec::{self, Body, CodecError},
+};
 
-/// What stands for characters that are not shown.
-const HIDDEN: &str = "****";
-/// Characters of a value that a partial mask shows, and how long a value is at least of which any is shown.
-const SHOWN_CHARS: usize = 4;
-const SHOWN_OF_CHARS_MIN: usize = 8;
 /// Types whose values are the characters that they are written with, in text and in binary: `text`, `varchar`,
 /// `bpchar`, `name`.
 const CHARACTER_TYPES: [u32; 4] = [25, 1043, 1042, 19];
-
-/// A result that cannot be shown: it may hold values of masked columns in a form that cannot be masked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unmaskable;
 
 /// A field of a result that is masked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +114,7 @@ impl Shape {
                 put_value(&mut shown, value)?;
                 continue;
             };
-            let instead = match (value, field.mask) {
-                (None, _) | (_, Mask::Null) => None,
-                (Some(value), Mask::Partial) => Some(partly(value)),
-                (Some(value), Mask::Token) => Some(token(&field.column, value).ok_or(Unmaskable)?),
-            };
+            let instead = stand_in(field.mask, &field.column, value, &token)?;
             put_value(&mut shown, instead.as_ref().map(|text| text.as_bytes()))?;
         }
         let count = u16::try_from(self.fields).map_err(|_| Unmaskable)?;
@@ -135,20 +126,6 @@ impl Shape {
         .map_err(|_: CodecError| Unmaskable)?;
         Ok(row)
     }
-}
-
-/// The last characters of a value that has enough of them. What is not UTF-8 shows nothing.
-fn partly(value: &[u8]) -> String {
-    let text = std::str::from_utf8(value).unwrap_or_default();
-    let chars = text.chars().count();
-    let shown: String = match chars >= SHOWN_OF_CHARS_MIN {
-        true => text
-            .chars()
-            .skip(chars.saturating_sub(SHOWN_CHARS))
-            .collect(),
-        false => String::new(),
-    };
-    format!("{HIDDEN}{shown}")
 }
 
 fn put_value(out: &mut BytesMut, value: Option<&[u8]>) -> Result<(), Unmaskable> {

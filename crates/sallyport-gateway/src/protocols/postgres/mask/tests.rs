@@ -249,13 +249,6 @@ fn given_a_row_then_masked_values_are_replaced_and_the_rest_stays() {
     ]);
     let after = row(&[Some("1"), Some("c6"), Some("****0300"), None, None]);
     assert_eq!(shape.row(&before, token).unwrap(), after);
-    assert_eq!(
-        partly("1234567".as_bytes()),
-        "****",
-        "too short to show any of it"
-    );
-    assert_eq!(partly("ümläutß!".as_bytes()), "****utß!");
-    assert_eq!(partly(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff"), "****");
     assert_eq!(shape.row(&before, |_, _| None), Err(Unmaskable), "no token");
     for broken in [
         row(&[Some("1")]),
