@@ -1,7 +1,7 @@
 //! Talking to the databases on which engines make users: the connection to a recognised server, and what
 //! can go wrong.
 //!
-//! Called by the engine `postgres` ([`engines`](crate::engines)).
+//! Called by the engines of database users ([`engines`](crate::engines)).
 //!
 //! INVARIANT: nothing is sent to a server before it has proven an accepted identity, and a password only as
 //! a proof of knowing it; what a server says reaches errors shortened and without control characters, and
@@ -17,6 +17,8 @@ pub(crate) mod sql_text;
 
 use std::{io, time::Duration};
 
+use async_trait::async_trait;
+use sallyport_core::{entropy::Entropy, secret::SecretString};
 use sallyport_wire::{
     scram::ScramError,
     trust::{TlsTrust, Trust, TrustError},
@@ -120,6 +122,54 @@ pub(crate) struct Server<'a> {
     pub(crate) address: &'a str,
     /// As the inventory stores them.
     pub(crate) identities: &'a [String],
+}
+
+/// As whom to log in, and to which database; servers whose logins are to none look at no database.
+#[derive(Clone, Copy)]
+pub(crate) struct Login<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) password: &'a SecretString,
+    pub(crate) database: &'a str,
+}
+
+/// A connection that is logged in. A connection that is dropped ends too, only less politely.
+#[async_trait]
+pub(crate) trait Client: Send + Sized {
+    /// Connects, recognises the server and logs in.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; [`DatabaseError::LoginRefused`] when the server says no.
+    async fn open(
+        server: &Server<'_>,
+        login: Login<'_>,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, DatabaseError>;
+
+    /// Runs one statement. `what` says for errors what it is for.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    async fn run(&mut self, what: &'static str, sql: &str) -> Result<Rows, DatabaseError>;
+
+    /// Says goodbye.
+    async fn close(self);
+}
+
+/// An answer.
+pub(crate) type Rows = Vec<Row>;
+
+/// One row of an answer: its columns as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Row(Vec<Option<String>>);
+
+impl Row {
+    /// The text of a column; empty where it is null or not there.
+    pub(crate) fn text(&self, column: usize) -> &str {
+        self.0
+            .get(column)
+            .and_then(Option::as_deref)
+            .unwrap_or_default()
+    }
 }
 
 /// A connection to a server: encrypted, unless an owner said that it cannot be.

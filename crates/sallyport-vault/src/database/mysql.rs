@@ -6,8 +6,9 @@
 //!
 //! Not here: which statements. Specification: MariaDB's client/server protocol, packets and connection phase.
 
+use async_trait::async_trait;
 use bytes::{Buf as _, BufMut as _, BytesMut};
-use sallyport_core::secret::SecretString;
+use sallyport_core::{entropy::Entropy, secret::SecretString};
 use sallyport_wire::{scramble, trust::Trust};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -15,7 +16,8 @@ use tokio::{
 };
 
 use super::{
-    DatabaseError, MESSAGE_BYTES_MAX, REACH_TIME, ROWS_MAX, STATEMENT_TIME, Server, Stream, words,
+    Client, DatabaseError, Login, MESSAGE_BYTES_MAX, REACH_TIME, ROWS_MAX, Row, Rows,
+    STATEMENT_TIME, Server, Stream, words,
 };
 
 /// Capabilities asked for: long password, long flag, protocol 4.1, transactions, secure connection, plugin
@@ -28,16 +30,6 @@ const PACKET_BYTES_MAX: u32 = 1024 * 1024;
 const NATIVE: &str = "mysql_native_password";
 const SCRAMBLE_BYTES: usize = 20;
 
-/// As whom to log in.
-#[derive(Clone, Copy)]
-pub(crate) struct Login<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) password: &'a SecretString,
-}
-
-/// Rows of an answer; columns as text.
-pub(crate) type Rows = Vec<Vec<Option<String>>>;
-
 /// A connection that is logged in.
 pub(crate) struct Connection {
     channel: Channel,
@@ -45,11 +37,19 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects, recognises the server and logs in.
-    ///
-    /// # Errors
-    /// [`DatabaseError`]; [`DatabaseError::LoginRefused`] when the server says no.
-    pub(crate) async fn open(server: &Server<'_>, login: Login<'_>) -> Result<Self, DatabaseError> {
+    /// What the server calls itself.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+#[async_trait]
+impl Client for Connection {
+    async fn open(
+        server: &Server<'_>,
+        login: Login<'_>,
+        _entropy: &dyn Entropy,
+    ) -> Result<Self, DatabaseError> {
         let tcp = server.dial().await?;
         timeout(REACH_TIME, async {
             let mut channel = Channel {
@@ -65,27 +65,13 @@ impl Connection {
         .map_err(|_| DatabaseError::TimedOut { what: "log in" })?
     }
 
-    /// What the server calls itself.
-    pub(crate) fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// Runs one statement. `what` says for errors what it is for.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub(crate) async fn run(
-        &mut self,
-        what: &'static str,
-        sql: &str,
-    ) -> Result<Rows, DatabaseError> {
+    async fn run(&mut self, what: &'static str, sql: &str) -> Result<Rows, DatabaseError> {
         timeout(STATEMENT_TIME, self.channel.run(what, sql))
             .await
             .map_err(|_| DatabaseError::TimedOut { what })?
     }
 
-    /// Says goodbye. A connection that is dropped ends too, only less politely.
-    pub(crate) async fn close(mut self) {
+    async fn close(mut self) {
         self.channel.sequence = 0;
         let _ = timeout(REACH_TIME, self.channel.send(&[1])).await;
     }
@@ -274,7 +260,7 @@ impl Channel {
             for _ in 0..columns {
                 row.push(packet.column()?);
             }
-            rows.push(row);
+            rows.push(Row(row));
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Not here: which statements. Specification: PostgreSQL 15 manual, chapter 55.
 
+use async_trait::async_trait;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use sallyport_core::{entropy::Entropy, secret::SecretString};
 use sallyport_wire::{
@@ -20,7 +21,8 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::{
-    DatabaseError, MESSAGE_BYTES_MAX, REACH_TIME, ROWS_MAX, STATEMENT_TIME, Server, Stream, words,
+    Client, DatabaseError, Login, MESSAGE_BYTES_MAX, REACH_TIME, ROWS_MAX, Row, Rows,
+    STATEMENT_TIME, Server, Stream, words,
 };
 
 /// Most messages a server may say before it is ready.
@@ -37,28 +39,31 @@ const SETTINGS: [(&str, &str); 6] = [
 /// SSLRequest (chapter 55.7).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// As whom to log in.
-#[derive(Clone, Copy)]
-pub(crate) struct Login<'a> {
-    pub(crate) user: &'a str,
-    pub(crate) password: &'a SecretString,
-    pub(crate) database: &'a str,
-}
-
-/// Rows of an answer; columns as text.
-pub(crate) type Rows = Vec<Vec<Option<String>>>;
-
 /// A connection that is logged in.
 pub(crate) struct Connection {
     channel: Channel,
 }
 
 impl Connection {
-    /// Connects, recognises the server and logs in.
+    /// Runs one statement with parameters, which are texts. `what` says for errors what it is for.
     ///
     /// # Errors
-    /// [`DatabaseError`]; [`DatabaseError::LoginRefused`] when the server says no.
-    pub(crate) async fn open(
+    /// [`DatabaseError`].
+    pub(crate) async fn ask(
+        &mut self,
+        what: &'static str,
+        sql: &str,
+        parameters: &[&str],
+    ) -> Result<Rows, DatabaseError> {
+        timeout(STATEMENT_TIME, self.channel.run(what, sql, parameters))
+            .await
+            .map_err(|_| DatabaseError::TimedOut { what })?
+    }
+}
+
+#[async_trait]
+impl Client for Connection {
+    async fn open(
         server: &Server<'_>,
         login: Login<'_>,
         entropy: &dyn Entropy,
@@ -75,23 +80,11 @@ impl Connection {
         .map_err(|_| DatabaseError::TimedOut { what: "log in" })?
     }
 
-    /// Runs one statement. `what` says for errors what it is for; `parameters` are texts.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub(crate) async fn run(
-        &mut self,
-        what: &'static str,
-        sql: &str,
-        parameters: &[&str],
-    ) -> Result<Rows, DatabaseError> {
-        timeout(STATEMENT_TIME, self.channel.run(what, sql, parameters))
-            .await
-            .map_err(|_| DatabaseError::TimedOut { what })?
+    async fn run(&mut self, what: &'static str, sql: &str) -> Result<Rows, DatabaseError> {
+        self.ask(what, sql, &[]).await
     }
 
-    /// Says goodbye. A connection that is dropped ends too, only less politely.
-    pub(crate) async fn close(mut self) {
+    async fn close(mut self) {
         let _ = timeout(REACH_TIME, self.channel.send(&[b'X', 0, 0, 0, 4])).await;
     }
 }
@@ -403,7 +396,7 @@ impl Body {
         String::from_utf8(text.to_vec()).map_err(|_| unexpected())
     }
 
-    fn row(&mut self) -> Result<Vec<Option<String>>, DatabaseError> {
+    fn row(&mut self) -> Result<Row, DatabaseError> {
         let columns = self.0.try_get_i16().map_err(|_| unexpected())?;
         let mut row = Vec::new();
         for _ in 0..columns {
@@ -419,7 +412,7 @@ impl Body {
             let column = self.0.split_to(length).to_vec();
             row.push(Some(String::from_utf8(column).map_err(|_| unexpected())?));
         }
-        Ok(row)
+        Ok(Row(row))
     }
 
     /// The SQLSTATE and the words of an error.
@@ -449,9 +442,9 @@ mod tests {
         let row = |bytes: &[u8]| Body(BytesMut::from(bytes)).row();
         assert_eq!(
             row(&[0, 1, 0, 0, 0, 1, b'a']).unwrap(),
-            [Some("a".to_owned())]
+            Row(vec![Some("a".to_owned())])
         );
-        assert_eq!(row(&[0, 1, 255, 255, 255, 255]).unwrap(), [None]);
+        assert_eq!(row(&[0, 1, 255, 255, 255, 255]).unwrap(), Row(vec![None]));
         assert!(row(&[0, 1, 0, 0, 0, 2, b'a']).is_err());
         assert!(row(&[0, 1, 127, 255, 255, 255, b'a']).is_err());
         assert!(row(&[0, 1, 255, 255, 255, 254]).is_err());

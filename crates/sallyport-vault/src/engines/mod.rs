@@ -8,6 +8,7 @@
 //!
 //! Not here: storing leases and secrets (control), using the credential (the gateway).
 
+mod database;
 mod mysql;
 mod postgres;
 mod settings;
@@ -365,7 +366,7 @@ pub enum EngineError {
     },
     /// The server did not do it.
     #[error("use the database")]
-    Database(#[source] DatabaseError),
+    Database(#[from] DatabaseError),
     /// The permit has run out.
     #[error("issue a credential under a permit that ended at {ended}")]
     PermitEnded {

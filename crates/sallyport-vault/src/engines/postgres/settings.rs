@@ -1,21 +1,17 @@
 //! What an account with the `postgres` engine may be configured to be.
 
-use sallyport_core::{
-    descriptor::{Descriptor, Setting},
-    inventory::AccountName,
-};
+use sallyport_core::descriptor::Descriptor;
 use serde_json::Value;
 
 use super::{
-    super::{EngineError, settings::Settings},
-    DATABASE_DEFAULT, KIND,
+    super::{
+        EngineError,
+        database::settings::{self, UserSettings},
+        settings::Settings,
+    },
+    DATABASE_DEFAULT, KIND, SQL,
 };
-use crate::database::sql_text::{Dialect, NAME_BYTES_MAX, SqlTextError, Statement};
 
-/// Connections a user may have at once, unless the setting says otherwise.
-const CONNECTIONS_DEFAULT: u32 = 20;
-/// Bounds of the setting.
-const CONNECTIONS: std::ops::RangeInclusive<u32> = 1..=1_000;
 /// Powers that a user has only where the settings name them.
 const POWERS: [&str; 7] = [
     "superuser",
@@ -29,7 +25,7 @@ const POWERS: [&str; 7] = [
 
 /// What happens to objects that a user owns when it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum OwnedObjects {
+pub(in super::super) enum OwnedObjects {
     /// The user stays, locked out, until somebody has looked.
     Refuse,
     /// They are dropped with it.
@@ -40,108 +36,62 @@ pub(super) enum OwnedObjects {
 
 /// The settings of an account, read.
 #[derive(Clone, Debug)]
-pub(super) struct PostgresSettings {
-    pub(super) root: AccountName,
-    pub(super) database: String,
-    pub(super) roles: Vec<String>,
-    /// What else `creation` may make the user a member of.
-    pub(super) allowed_roles: Vec<String>,
-    pub(super) creation: Vec<Statement>,
-    pub(super) powers: Vec<String>,
-    pub(super) connections: u32,
+pub(in super::super) struct PostgresSettings {
+    pub(super) users: UserSettings,
     pub(super) owned_objects: OwnedObjects,
 }
 
+impl AsRef<UserSettings> for PostgresSettings {
+    fn as_ref(&self) -> &UserSettings {
+        &self.users
+    }
+}
+
 pub(super) fn descriptor() -> Descriptor {
-    let setting = |name: &str, purpose: &str| Setting {
-        name: name.to_owned(),
-        purpose: purpose.to_owned(),
-        is_required: name == "root",
-    };
-    Descriptor {
-        kind: KIND.to_owned(),
-        title: "PostgreSQL user for each session".to_owned(),
-        settings: vec![
-            setting(
-                "allowed_roles",
-                "roles that `creation` may grant beyond `roles`, as names separated by commas",
-            ),
-            setting(
-                "connections",
-                "connections a user may have at once, 1 to 1000; 20 by default",
-            ),
-            setting(
+    settings::describe(
+        KIND,
+        "PostgreSQL user for each session",
+        &[
+            (
                 "creation",
                 "SQL that runs once the user is made, in the same transaction; {{user}}, {{expires_at}} and \
                  {{database}} are replaced, names need their schema",
             ),
-            setting("database", "where `creation` runs; `postgres` by default"),
-            setting(
+            ("database", "where `creation` runs; `postgres` by default"),
+            (
                 "owned_objects",
                 "what happens to objects a user owns when it goes: `refuse` (it stays, locked out; the \
                  default), `drop` or `reassign`",
             ),
-            setting(
+            (
                 "powers",
                 "what users may be beyond ordinary ones: superuser, createrole, createdb, replication, \
                  bypassrls, server_files, server_programs, separated by commas; nothing by default",
             ),
-            setting(
+            (
                 "reassign_to",
                 "the role that gets the objects with `reassign`; the root account by default",
             ),
-            setting(
+            (
                 "roles",
                 "roles that users are members of, as names separated by commas",
             ),
-            setting(
-                "root",
-                "the account on the same target, engine `static`, that makes and drops users",
-            ),
         ],
-        operations: Vec::new(),
-        secrets_needed: Vec::new(),
-    }
+    )
 }
 
 pub(super) fn read(settings: &Value) -> Result<PostgresSettings, EngineError> {
     let settings = Settings::read(KIND, &descriptor(), settings)?;
-    let sql = |name: &'static str, error: SqlTextError| settings.refuse(name, &error.to_string());
-    let names = |name: &'static str| {
-        Dialect::Postgres
-            .name_list(settings.text(name).unwrap_or_default())
-            .map_err(|error| sql(name, error))
-    };
-    let root = settings.text("root").unwrap_or_default();
-    let root = root
-        .parse()
-        .map_err(|_| settings.refuse("root", "is not the name of an account"))?;
-    let database = settings
-        .text("database")
-        .unwrap_or(DATABASE_DEFAULT)
-        .to_owned();
-    if database.is_empty() || database.len() > NAME_BYTES_MAX || database.contains('\0') {
+    let database = settings.text("database").unwrap_or(DATABASE_DEFAULT);
+    if database.is_empty() || !settings::is_name(database) {
         return Err(settings.refuse("database", "must be 1 to 63 bytes"));
     }
-    let powers: Vec<String> = settings
-        .text("powers")
-        .unwrap_or_default()
-        .split(',')
-        .map(|power| power.trim().to_owned())
-        .filter(|power| !power.is_empty())
-        .collect();
-    if powers.iter().any(|power| !POWERS.contains(&power.as_str())) {
+    let users = UserSettings::read(&settings, SQL, database)?;
+    let is_power = |power: &String| POWERS.contains(&power.as_str());
+    if !users.powers.iter().all(is_power) {
         return Err(settings.refuse("powers", &format!("can be {}", POWERS.join(", "))));
     }
-    let connections = match settings.text("connections") {
-        None => CONNECTIONS_DEFAULT,
-        Some(text) => text
-            .parse()
-            .ok()
-            .filter(|connections| CONNECTIONS.contains(connections))
-            .ok_or_else(|| settings.refuse("connections", "must be 1 to 1000"))?,
-    };
-    let heir = names("reassign_to")?;
+    let heir = settings::names(&settings, SQL, "reassign_to")?;
     let owned_objects = match settings.text("owned_objects").unwrap_or("refuse") {
         "refuse" => OwnedObjects::Refuse,
         "drop" => OwnedObjects::Drop,
@@ -155,17 +105,8 @@ pub(super) fn read(settings: &Value) -> Result<PostgresSettings, EngineError> {
             "is one role, with `owned_objects` `reassign`",
         ));
     }
-    let creation = Dialect::Postgres
-        .statements(settings.text("creation").unwrap_or_default())
-        .map_err(|error| sql("creation", error))?;
     Ok(PostgresSettings {
-        root,
-        database,
-        roles: names("roles")?,
-        allowed_roles: names("allowed_roles")?,
-        creation,
-        powers,
-        connections,
+        users,
         owned_objects,
     })
 }
@@ -207,7 +148,7 @@ mod tests {
             "reassign_to": "heir", "powers": "createdb", "connections": 3,
         });
         let all = read(&all).unwrap();
-        assert_eq!(all.roles, ["readonly", "Größe \"x\""]);
+        assert_eq!(all.users.roles, ["readonly", "Größe \"x\""]);
         assert_eq!(
             all.owned_objects,
             OwnedObjects::Reassign(Some("heir".to_owned()))
