@@ -27,7 +27,7 @@ use sallyport_core::{
 };
 use serde::Deserialize;
 
-use crate::{bundle::Bundle, requirements::parse_duration_s, schema::ACTIONS};
+use crate::{bundle::Bundle, requirements::duration_s, schema::ACTIONS};
 
 /// What became of all tests of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,7 +277,7 @@ impl ShortQuestion {
 
 impl ShortRequest {
     fn spelled_out(self) -> Result<RequestFacts, String> {
-        let duration_s = parse_duration_s(&self.duration)
+        let duration_s = duration_s(&self.duration)
             .ok_or_else(|| format!("`{}` is not a duration such as 30m or 8h", self.duration))?;
         Ok(RequestFacts {
             id: None,
