@@ -628,5 +628,5 @@ fn is_ticket(ticket: &str, prefix: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "decide_tests.rs"]
+#[path = "decide_tests/mod.rs"]
 mod tests;
