@@ -8,6 +8,7 @@
 
 mod admin;
 mod decide;
+mod demands;
 mod permit;
 mod question;
 mod reason;

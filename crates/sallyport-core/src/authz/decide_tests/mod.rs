@@ -16,6 +16,7 @@ use std::{sync::Mutex, time::Duration};
 
 use super::*;
 use crate::{
+    access::Quorum,
     fixture::{Policies, at, grant, grant_facts, person, question},
     id::{AccountId, LockId},
     lock::{Lock, LockScope},
