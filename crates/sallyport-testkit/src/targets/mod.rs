@@ -1,6 +1,7 @@
 //! Real servers, one file per kind.
 
 mod account;
+mod database;
 pub mod mariadb;
 pub mod postgres;
 pub mod sshd;

@@ -1,41 +1,39 @@
 //! A PostgreSQL server of our own: fresh, on a Unix socket, gone with the test. As a target of sessions it
 //! listens on this machine as well, by TLS alone, asks for passwords, and writes down every statement.
 //!
-//! Making a cluster takes seconds, so one is made per machine and copied for each server.
-//!
 //! INVARIANT: the server is reached from this machine alone, and dies with the process that started it.
 
 use std::{
-    fs::{self, File},
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, PoisonError},
+    process::Command,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use tempfile::TempDir;
 
 use super::{
     TargetSettings,
-    account::{Log, as_account, give_to_account, make_identity, run, spawn_for_process},
+    account::run,
+    database::{Kind, Running, ensure_installed},
 };
 use crate::port;
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
-const PACKAGE: &str = "postgresql-15";
-/// The server refuses to run as root; Debian's package brings this account.
-const ACCOUNT: &str = "postgres";
-const START_MAX: Duration = Duration::from_secs(60);
+const KIND: Kind = Kind {
+    name: "postgres-15",
+    package: "postgresql-15",
+    account: "postgres",
+    ready: "ready to accept connections",
+    start_max: Duration::from_secs(60),
+};
 
 /// A running server.
 #[derive(Debug)]
 pub struct Postgres {
-    server: Child,
-    home: TempDir,
+    running: Running,
     port: Option<u16>,
-    log: Log,
 }
 
 impl Postgres {
@@ -79,32 +77,23 @@ impl Postgres {
 
     fn start_with(fsync: &str, target: Option<(u16, TargetSettings)>) -> anyhow::Result<Self> {
         let postgres = Path::new(PROGRAMS).join("postgres");
-        ensure!(
-            postgres.exists(),
-            "`{}` is missing: apt-get install {PACKAGE}",
-            postgres.display()
-        );
-        let template = template()?;
-        let home = TempDir::with_prefix("sallyport-pg-").context("make a directory")?;
-        give_to_account(ACCOUNT, PACKAGE, home.path())?;
+        ensure_installed(&postgres, KIND.package)?;
+        let home = KIND.home(make_cluster)?;
         let data = home.path().join("data");
-        run(Command::new("cp").arg("-a").arg(&template).arg(&data))?;
 
-        let mut command = as_account(ACCOUNT, &postgres);
+        let mut command = KIND.program(&postgres);
         command
             .arg("-D")
             .arg(&data)
             .arg("-k")
             .arg(home.path())
-            .args(["-c", &format!("fsync={fsync}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .args(["-c", &format!("fsync={fsync}")]);
         match target {
             None => {
                 command.args(["-h", "", "-c", "max_connections=60"]);
             }
             Some((port, settings)) => {
-                make_identity(ACCOUNT, PACKAGE, home.path())?;
+                KIND.make_identity(&home)?;
                 let setting =
                     |name: &str, file: &str| format!("{name}={}", home.path().join(file).display());
                 fs::write(home.path().join("hba"), HBA).context("write who may connect")?;
@@ -129,20 +118,10 @@ impl Postgres {
                 }
             }
         }
-        let log = Log::default();
-        let (server, is_ready) =
-            spawn_for_process(command, "ready to accept connections", Arc::clone(&log))?;
-        let started = Self {
-            server,
-            home,
+        Ok(Self {
+            running: KIND.start(command, home)?,
             port: target.map(|(port, _)| port),
-            log,
-        };
-        ensure!(
-            is_ready.recv_timeout(START_MAX).unwrap_or(false),
-            "PostgreSQL did not start"
-        );
-        Ok(started)
+        })
     }
 
     /// Makes a database and returns its URL.
@@ -168,29 +147,26 @@ impl Postgres {
     /// The folder of its Unix socket, where everybody is trusted.
     #[must_use]
     pub fn socket(&self) -> &Path {
-        self.home.path()
+        self.running.home()
     }
 
     /// The certificate that vouches for it as a target.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
-        self.home.path().join("server.crt")
+        self.running.authority()
     }
 
     /// What it has written to its log: every statement, when it is a target.
     #[must_use]
     pub fn log(&self) -> String {
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.running.log()
     }
 
     /// URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        let socket = self.home.path().display();
-        format!("postgres://{ACCOUNT}@localhost/{database}?host={socket}&sslmode=disable")
+        let (account, socket) = (KIND.account, self.running.home().display());
+        format!("postgres://{account}@localhost/{database}?host={socket}&sslmode=disable")
     }
 
     /// Runs SQL as the superuser; returns its rows, columns separated by `|`.
@@ -201,23 +177,24 @@ impl Postgres {
     pub fn execute(&self, database: &str, sql: &str) -> anyhow::Result<String> {
         run(Command::new(Path::new(PROGRAMS).join("psql"))
             .arg("-h")
-            .arg(self.home.path())
+            .arg(self.running.home())
             .args(["-p", &self.port.unwrap_or(5432).to_string()])
-            .args(["-U", ACCOUNT, "-d", database, "-v", "ON_ERROR_STOP=1"])
+            .args(["-U", KIND.account, "-d", database, "-v", "ON_ERROR_STOP=1"])
             .args(["-X", "-q", "-t", "-A", "-c", sql]))
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let data = self.home.path().join("data");
-        let stopped = run(as_account(ACCOUNT, &Path::new(PROGRAMS).join("pg_ctl"))
+        let data = self.running.home().join("data");
+        let stopped = run(KIND
+            .program(&Path::new(PROGRAMS).join("pg_ctl"))
             .args(["stop", "-m", "immediate", "-D"])
             .arg(data));
-        if stopped.is_err() {
-            let _ = self.server.kill();
+        match stopped {
+            Ok(_) => self.running.wait(),
+            Err(_) => self.running.kill(),
         }
-        let _ = self.server.wait();
     }
 }
 
@@ -225,32 +202,14 @@ impl Drop for Postgres {
 const HBA: &str = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n\
                    hostssl replication all 127.0.0.1/32 scram-sha-256\n";
 
-/// The cluster that servers begin as, made once per machine.
-fn template() -> anyhow::Result<PathBuf> {
-    let shelf = std::env::temp_dir().join("sallyport-testkit");
-    fs::create_dir_all(&shelf).context("make the shelf of templates")?;
-    let lock = File::create(shelf.join("postgres-15.lock")).context("open the template's lock")?;
-    lock.lock().context("wait for the template")?;
-    let template = shelf.join("postgres-15");
-    if template.exists() {
-        return Ok(template);
-    }
-    let making = TempDir::with_prefix_in("making-", &shelf).context("make a directory")?;
-    give_to_account(ACCOUNT, PACKAGE, making.path())?;
-    let cluster = making.path().join("cluster");
-    run(as_account(ACCOUNT, &Path::new(PROGRAMS).join("initdb"))
+fn make_cluster(at: &Path) -> anyhow::Result<()> {
+    run(KIND
+        .program(&Path::new(PROGRAMS).join("initdb"))
         .arg("-D")
-        .arg(&cluster)
-        .args([
-            "-U",
-            ACCOUNT,
-            "--auth=trust",
-            "--no-sync",
-            "--wal-segsize=1",
-        ])
-        .args(["--locale=C", "-E", "UTF8"]))?;
-    fs::rename(&cluster, &template).context("put the template on its shelf")?;
-    Ok(template)
+        .arg(at)
+        .args(["-U", KIND.account, "--auth=trust", "--no-sync"])
+        .args(["--wal-segsize=1", "--locale=C", "-E", "UTF8"]))?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -260,7 +219,7 @@ mod tests {
     #[test]
     fn given_a_server_when_dropped_then_it_is_gone_with_its_files() {
         let postgres = Postgres::start().unwrap();
-        let home = postgres.home.path().to_owned();
+        let home = postgres.running.home().to_owned();
         postgres.create_database("orders").unwrap();
         assert_eq!(postgres.execute("orders", "SELECT 40 + 2").unwrap(), "42");
         drop(postgres);
