@@ -8,6 +8,7 @@
     reason = "a test stops at the first surprise, in what it shares with others too"
 )]
 
+mod database;
 mod engine_conformance;
 mod fixture;
 mod leaks;

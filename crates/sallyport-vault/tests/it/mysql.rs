@@ -2,30 +2,20 @@
 
 use std::process::Command;
 
-use sallyport_core::{
-    id::LeaseId,
-    lease::{Lease, LeaseState},
-    secret::Secret,
-};
+use sallyport_core::{lease::LeaseState, secret::Secret};
 use sallyport_testkit::targets::mariadb::Mariadb;
-use sallyport_vault::{
-    SealedSecret, Vault,
-    engines::{self, CredentialMaterial, Engine, IssueContext, Issued, RevokeContext, Site},
-    lease,
-};
+use sallyport_vault::lease;
 use serde_json::{Value, json};
 
-use crate::fixture::{NOW, account_id, after_s, permit, printed, unsealed_vault};
+use crate::{
+    database::{self, root_secret, said},
+    fixture::{NOW, after_s, printed},
+};
+
+type Story = database::Story<Mariadb>;
 
 /// The password of the root account: looked for wherever it must not be.
 const ROOT: &str = "canary-of-the-root-2m6q";
-
-struct Story {
-    server: Mariadb,
-    vault: Vault,
-    site: Site,
-    settings: Value,
-}
 
 impl Story {
     fn new(settings: Value) -> Self {
@@ -43,62 +33,8 @@ impl Story {
         ] {
             server.execute(sql).unwrap();
         }
-        let vault = unsealed_vault();
-        let pem = std::fs::read_to_string(server.authority()).unwrap();
-        let body: String = pem
-            .lines()
-            .filter(|line| !line.starts_with("---"))
-            .collect();
-        let site = Site {
-            address: server.address().to_string(),
-            identities: vec![format!("ca {body}")],
-            root: "maker".parse().unwrap(),
-            root_secrets: vec![root_secret(&vault, ROOT)],
-        };
-        let mut all = json!({ "root": "maker", "database": "shop" });
-        for (name, value) in settings.as_object().unwrap() {
-            all[name] = value.clone();
-        }
-        Self {
-            server,
-            vault,
-            site,
-            settings: all,
-        }
-    }
-
-    fn engine() -> &'static dyn Engine {
-        engines::by_kind("mysql").unwrap()
-    }
-
-    fn intent(&self, number: u8) -> Lease {
-        let id = LeaseId::new(NOW, [number; 10]);
-        lease::intend(id, &permit(after_s(600)), "mysql", &self.vault, NOW)
-    }
-
-    async fn issue(&self, lease: &Lease) -> Result<Issued, lease::LeaseError> {
-        self.issue_until(lease, 600).await
-    }
-
-    async fn issue_until(&self, lease: &Lease, ends_s: u64) -> Result<Issued, lease::LeaseError> {
-        let context = IssueContext {
-            vault: &self.vault,
-            settings: &self.settings,
-            secrets: &[],
-            site: Some(&self.site),
-            handle: lease.handle.as_deref(),
-            now: NOW,
-        };
-        lease::issue(lease, &permit(after_s(ends_s)), context).await
-    }
-
-    fn revocation(&self) -> RevokeContext<'_> {
-        RevokeContext {
-            vault: &self.vault,
-            settings: &self.settings,
-            site: Some(&self.site),
-            now: NOW,
-        }
+        let (address, authority) = (server.address().to_string(), server.authority());
+        Self::at("mysql", server, &address, &authority, ROOT, &settings)
     }
 
     fn client(&self, user: &str, password: &str, sql: &str) -> Command {
@@ -119,35 +55,13 @@ impl Story {
     }
 
     fn query(&self, user: &str, password: &str, sql: &str) -> Result<String, String> {
-        let output = self.client(user, password, sql).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(text(&output.stderr)),
-        }
-    }
-
-    /// Whether the server takes this password of the root account.
-    async fn accepts(&self, password: &str) -> bool {
-        let password = Secret::new(password.to_owned());
-        let accepted = Self::engine().accepts(&self.site, &self.vault, &password);
-        accepted.await.unwrap()
+        said(&mut self.client(user, password, sql))
     }
 
     fn users(&self) -> String {
         let count = "SELECT COUNT(*) FROM mysql.global_priv WHERE User LIKE 'sp\\_%'";
         self.server.execute(count).unwrap().trim().to_owned()
     }
-}
-
-/// The root account's password, as its own `static` engine stores it.
-fn root_secret(vault: &Vault, password: &str) -> SealedSecret {
-    let engine = engines::by_kind("static").unwrap();
-    let password = Secret::new(password.to_owned());
-    let (path, secret) = engine
-        .accept_secret(&account_id(), "password", &password)
-        .unwrap();
-    vault.seal_secret(&path, 1, &secret).unwrap()
 }
 
 /// VA-3, VA-4, VA-6, D4: a user is made for one session with what its roles allow; revoked, its connection
@@ -158,13 +72,8 @@ async fn given_a_lease_when_issued_and_revoked_then_a_user_comes_and_goes_with_i
         "roles": "readonly",
         "creation": "GRANT INSERT ON {{database}}.item TO {{user}}",
     }));
-    let mut lease = story.intent(1);
-    let issued = story.issue(&lease).await.unwrap();
-    lease::record(&mut lease, &issued, NOW).unwrap();
-    let CredentialMaterial::Password { user, password } = &issued.content else {
-        panic!("a database takes passwords")
-    };
-    let (user, password) = (user.clone().unwrap(), password.expose_secret());
+    let (mut lease, user, password) = story.user(1).await;
+    let password = password.as_str();
     let count = "SELECT COUNT(*) FROM shop.item";
     assert_eq!(
         story.query(&user, password, "INSERT INTO shop.item VALUES (1)"),
@@ -203,17 +112,15 @@ async fn given_a_lease_when_issued_and_revoked_then_a_user_comes_and_goes_with_i
     );
     assert_eq!(story.users(), "0");
     assert!(story.query(&user, password, "SELECT 1").is_err());
-    Story::engine()
+    story
+        .engine()
         .revoke(&lease, story.revocation())
         .await
         .unwrap();
 
     let log = story.server.statements();
     assert!(log.contains("CREATE USER 'sp_"), "the log shows statements");
-    assert!(
-        !log.contains(password.as_str()),
-        "the server's log has the password"
-    );
+    assert!(!log.contains(password), "the server's log has the password");
 }
 
 /// VA-4: a user whose connections cannot be ended is locked out all the same; its lease is tried again, and it is gone
@@ -222,13 +129,8 @@ async fn given_a_lease_when_issued_and_revoked_then_a_user_comes_and_goes_with_i
 async fn given_connections_that_cannot_be_ended_when_revoked_then_the_user_is_locked_out_until_they_can()
  {
     let story = Story::new(json!({ "roles": "readonly" }));
-    let mut lease = story.intent(1);
-    let issued = story.issue(&lease).await.unwrap();
-    lease::record(&mut lease, &issued, NOW).unwrap();
-    let CredentialMaterial::Password { user, password } = &issued.content else {
-        panic!("a database takes passwords")
-    };
-    let (user, password) = (user.clone().unwrap(), password.expose_secret());
+    let (mut lease, user, password) = story.user(1).await;
+    let password = password.as_str();
     let mut sleeping = story
         .client(&user, password, "SELECT SLEEP(600)")
         .stderr(std::process::Stdio::null())
@@ -307,9 +209,10 @@ async fn given_creation_that_gives_more_than_the_settings_allow_then_no_user_is_
     story.settings["creation"] = json!("GRANT PROCESS ON *.* TO {{user}}");
     story.issue(&story.intent(1)).await.unwrap();
     assert_eq!(story.users(), "1");
-    let made = Story::engine().made(story.revocation()).await.unwrap();
+    let made = story.engine().made(story.revocation()).await.unwrap();
     assert_eq!(made, [story.intent(1).handle.unwrap()]);
-    Story::engine()
+    story
+        .engine()
         .remove(&made[0], story.revocation())
         .await
         .unwrap();
@@ -321,13 +224,8 @@ async fn given_creation_that_gives_more_than_the_settings_allow_then_no_user_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn given_a_place_for_ends_when_nobody_revokes_then_the_server_locks_the_user_out() {
     let mut story = Story::new(json!({ "expiry_database": "ends" }));
-    let mut lease = story.intent(1);
-    let issued = story.issue_until(&lease, 2).await.unwrap();
-    lease::record(&mut lease, &issued, NOW).unwrap();
-    let CredentialMaterial::Password { user, password } = &issued.content else {
-        panic!("a database takes passwords")
-    };
-    let (user, password) = (user.clone().unwrap(), password.expose_secret());
+    let (mut lease, user, password) = story.user_until(1, after_s(2)).await;
+    let password = password.as_str();
     // On a machine that is slow, it may be over before it began; either way it ends.
     let _ = story
         .query(&user, password, "SELECT SLEEP(600)")
@@ -343,11 +241,14 @@ async fn given_a_place_for_ends_when_nobody_revokes_then_the_server_locks_the_us
     lease::revoke(&mut lease, story.revocation()).await.unwrap();
     assert_eq!(story.users(), "0");
 
-    story.issue(&story.intent(2)).await.unwrap();
+    // Servers take no end of an event that is decades away.
+    let soon = after_s(600);
+    story.issue_until(&story.intent(2), soon).await.unwrap();
     let events = "SELECT COUNT(*) FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'ends'";
     assert_eq!(story.server.execute(events).unwrap().trim(), "1");
     let made = story.intent(2).handle.unwrap();
-    Story::engine()
+    story
+        .engine()
         .remove(&made, story.revocation())
         .await
         .unwrap();
@@ -372,7 +273,9 @@ async fn given_a_root_account_then_its_password_can_be_changed_and_what_is_wrong
     let lease = story.intent(1);
     let next = Secret::new("canary-of-the-next-4h9p".to_owned());
     assert!(story.accepts(ROOT).await);
-    let set = Story::engine().set_password(&story.site, &story.vault, &next);
+    let set = story
+        .engine()
+        .set_password(&story.site, &story.vault, &next);
     set.await.unwrap();
     assert!(!story.accepts(ROOT).await);
     assert!(story.accepts("canary-of-the-next-4h9p").await);
@@ -390,7 +293,8 @@ async fn given_a_root_account_then_its_password_can_be_changed_and_what_is_wrong
         .root_secrets
         .push(root_secret(&story.vault, next.expose_secret()));
     story.issue(&lease).await.unwrap();
-    Story::engine()
+    story
+        .engine()
         .revoke(&lease, story.revocation())
         .await
         .unwrap();

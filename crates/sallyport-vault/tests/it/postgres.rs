@@ -2,121 +2,45 @@
 
 use std::process::Command;
 
-use sallyport_core::{
-    id::LeaseId,
-    lease::{Lease, LeaseState},
-    secret::Secret,
-};
+use sallyport_core::lease::LeaseState;
 use sallyport_testkit::targets::postgres::Postgres;
-use sallyport_vault::{
-    SealedSecret, SecretPath, Vault,
-    engines::{self, CredentialMaterial, Engine, IssueContext, Issued, RevokeContext, Site},
-    lease,
-};
+use sallyport_vault::lease;
 use serde_json::{Value, json};
 
-use crate::fixture::{NOW, account_id, after_s, permit, printed, unsealed_vault};
+use crate::{
+    database::{self, far, root_secret, said},
+    fixture::{NOW, printed},
+};
+
+type Story = database::Story<Postgres>;
 
 /// The password of the root account: looked for wherever it must not be.
 const ROOT: &str = "canary-of-the-root-6r2d";
 
-/// A server, an account on it, and a vault that knows the root account's password.
-struct Story {
-    server: Postgres,
-    vault: Vault,
-    site: Site,
-    settings: Value,
-}
-
 impl Story {
     fn new(settings: Value) -> Self {
         let server = Postgres::start_as_target().unwrap();
-        server
-            .execute(
-                "postgres",
-                &format!("CREATE ROLE maker LOGIN CREATEROLE PASSWORD '{ROOT}'"),
-            )
-            .unwrap();
+        let maker = format!("CREATE ROLE maker LOGIN CREATEROLE PASSWORD '{ROOT}'");
+        server.execute("postgres", &maker).unwrap();
         server.create_database("shop").unwrap();
-        let vault = unsealed_vault();
-        let site = Site {
-            address: server.address().to_string(),
-            identities: vec![identity(&server)],
-            root: "maker".parse().unwrap(),
-            root_secrets: vec![root_secret(&vault, ROOT)],
-        };
-        let mut all = json!({ "root": "maker", "database": "shop" });
-        for (name, value) in settings.as_object().unwrap() {
-            all[name] = value.clone();
-        }
-        Self {
-            server,
-            vault,
-            site,
-            settings: all,
-        }
+        let (address, authority) = (server.address().to_string(), server.authority());
+        Self::at("postgres", server, &address, &authority, ROOT, &settings)
     }
 
-    fn engine() -> &'static dyn Engine {
-        engines::by_kind("postgres").unwrap()
-    }
-
-    fn intent(&self, number: u8) -> Lease {
-        let id = LeaseId::new(NOW, [number; 10]);
-        lease::intend(id, &permit(far()), "postgres", &self.vault, NOW)
-    }
-
-    async fn issue(&self, lease: &Lease) -> Result<Issued, lease::LeaseError> {
-        let context = IssueContext {
-            vault: &self.vault,
-            settings: &self.settings,
-            secrets: &[],
-            site: Some(&self.site),
-            handle: lease.handle.as_deref(),
-            now: NOW,
-        };
-        lease::issue(lease, &permit(far()), context).await
-    }
-
-    fn revocation(&self) -> RevokeContext<'_> {
-        RevokeContext {
-            vault: &self.vault,
-            settings: &self.settings,
-            site: Some(&self.site),
-            now: NOW,
-        }
-    }
-
-    /// A user and its password, and its lease as it is stored then.
-    async fn user(&self, number: u8) -> (Lease, String, String) {
-        let mut lease = self.intent(number);
-        let issued = self.issue(&lease).await.unwrap();
-        lease::record(&mut lease, &issued, NOW).unwrap();
-        let CredentialMaterial::Password { user, password } = &issued.content else {
-            panic!("a database takes passwords")
-        };
-        (
-            lease,
-            user.clone().unwrap(),
-            password.expose_secret().clone(),
-        )
-    }
-
-    fn psql(&self, user: &str, password: &str, sql: &str) -> Result<String, String> {
-        let output = Command::new("psql")
+    fn client(&self, user: &str, password: &str, sql: &str) -> Command {
+        let mut command = Command::new("psql");
+        command
             .env("PGPASSWORD", password)
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql])
             .arg(format!(
                 "host=127.0.0.1 port={} user={user} dbname=shop sslmode=require",
                 self.server.address().port()
-            ))
-            .output()
-            .unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        match output.status.success() {
-            true => Ok(text(&output.stdout)),
-            false => Err(text(&output.stderr)),
-        }
+            ));
+        command
+    }
+
+    fn psql(&self, user: &str, password: &str, sql: &str) -> Result<String, String> {
+        said(&mut self.client(user, password, sql))
     }
 
     fn sql(&self, sql: &str) -> String {
@@ -126,29 +50,6 @@ impl Story {
     fn users(&self) -> String {
         self.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'sp\\_%'")
     }
-}
-
-fn far() -> sallyport_core::time::Timestamp {
-    after_s(3_600 * 24 * 365 * 20)
-}
-
-fn identity(server: &Postgres) -> String {
-    let pem = std::fs::read_to_string(server.authority()).unwrap();
-    let body: String = pem
-        .lines()
-        .filter(|line| !line.starts_with("---"))
-        .collect();
-    format!("ca {body}")
-}
-
-/// The root account's password, as its own `static` engine stores it.
-fn root_secret(vault: &Vault, password: &str) -> SealedSecret {
-    let engine = engines::by_kind("static").unwrap();
-    let (path, secret) = engine
-        .accept_secret(&account_id(), "password", &Secret::new(password.to_owned()))
-        .unwrap();
-    assert_eq!(path, SecretPath::account_credential(&account_id()));
-    vault.seal_secret(&path, 1, &secret).unwrap()
 }
 
 /// VA-3, VA-4, VA-6, D4: a user is made for one session with what its roles allow and an end at the server
@@ -174,13 +75,8 @@ async fn given_a_lease_when_issued_and_revoked_then_a_user_comes_and_goes_with_i
     ));
     assert_eq!(until, "t");
 
-    let mut sleeping = Command::new("psql")
-        .env("PGPASSWORD", &password)
-        .args(["-X", "-c", "SELECT pg_sleep(600)"])
-        .arg(format!(
-            "host=127.0.0.1 port={} user={user} dbname=shop sslmode=require",
-            story.server.address().port()
-        ))
+    let mut sleeping = story
+        .client(&user, &password, "SELECT pg_sleep(600)")
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
@@ -197,7 +93,8 @@ async fn given_a_lease_when_issued_and_revoked_then_a_user_comes_and_goes_with_i
     );
     assert_eq!(story.users(), "0");
     assert!(story.psql(&user, &password, "SELECT 1").is_err());
-    Story::engine()
+    story
+        .engine()
         .revoke(&lease, story.revocation())
         .await
         .unwrap();
@@ -337,19 +234,21 @@ async fn given_users_that_nobody_remembers_then_they_are_found_by_name_and_no_ot
     let (first, user, _) = story.user(1).await;
     let (_, second, _) = story.user(2).await;
     story.sql("CREATE ROLE sp_another_installation; CREATE ROLE spx");
-    let mut found = Story::engine().made(story.revocation()).await.unwrap();
+    let mut found = story.engine().made(story.revocation()).await.unwrap();
     found.sort();
     let mut expected = vec![user, second];
     expected.sort();
     assert_eq!(found, expected);
     for user in &found {
-        Story::engine()
+        story
+            .engine()
             .remove(user, story.revocation())
             .await
             .unwrap();
     }
     assert!(
-        Story::engine()
+        story
+            .engine()
             .made(story.revocation())
             .await
             .unwrap()
@@ -384,7 +283,8 @@ async fn given_a_root_account_or_server_that_is_not_right_then_nothing_is_made_a
         .root_secrets
         .push(root_secret(&story.vault, ROOT));
     story.issue(&lease).await.unwrap();
-    Story::engine()
+    story
+        .engine()
         .revoke(&lease, story.revocation())
         .await
         .unwrap();
