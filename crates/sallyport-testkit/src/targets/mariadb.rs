@@ -64,6 +64,8 @@ impl Mariadb {
             .arg(file("datadir", "data"))
             .arg(file("socket", "socket"))
             .arg(file("pid-file", "pid"))
+            // A server that starts removes the temporary tables of others from a directory they share.
+            .arg(file("tmpdir", "data"))
             .arg(file("ssl-cert", "server.crt"))
             .arg(file("ssl-key", "server.key"))
             // A client that shows a certificate, as sysbench has to, may show this one.
