@@ -37,6 +37,12 @@ pub(crate) struct Built {
     pub(crate) names: BTreeSet<String>,
     /// What may be called in it: names before a bracket, in lower case.
     pub(crate) calls: BTreeSet<String>,
+    /// It calls something that may be given values of its tables.
+    pub(crate) computes: bool,
+    /// Every name and text that may stand beside an operator other than `=`, in lower case.
+    pub(crate) compared: BTreeSet<String>,
+    /// It leaves results in a set of characters whose texts are read here as a client reads them.
+    pub(crate) keeps_results_plain: bool,
 }
 
 impl Built {
@@ -64,6 +70,49 @@ const NOT_ALONE: [&str; 13] = [
     "VALUES",
     "WITH",
     "XMLTABLE",
+];
+
+/// Words before a bracket that call nothing.
+const NOT_CALLED: [&str; 18] = [
+    "ALL", "AND", "BY", "CASE", "DISTINCT", "ELSE", "FROM", "HAVING", "IN", "JOIN", "NOT", "ON",
+    "OR", "SELECT", "THEN", "USING", "WHEN", "WHERE",
+];
+/// What may be called without being given anything.
+const GIVEN_NOTHING: [&str; 6] = [
+    "CURDATE",
+    "CURRENT_DATE",
+    "CURRENT_TIMESTAMP",
+    "CURTIME",
+    "NOW",
+    "UTC_TIMESTAMP",
+];
+/// Words of operators that tell more of a value than whether it is another.
+const OPERATORS: [&str; 10] = [
+    "AGAINST", "BETWEEN", "BINARY", "COLLATE", "DIV", "LIKE", "MOD", "REGEXP", "RLIKE", "SOUNDS",
+];
+/// Symbols that are no such operator.
+const NO_OPERATORS: [&str; 8] = [".", ",", "(", ")", "=", "?", "@", ";"];
+/// What comes after the conditions of a query, and may name what it shows by the names that it gave.
+const AFTER_CONDITIONS: [&str; 5] = ["GROUP", "HAVING", "LIMIT", "ORDER", "WINDOW"];
+/// Sets of characters of results whose texts are read here as a client reads them.
+const PLAIN: [&str; 7] = [
+    "ascii", "binary", "latin1", "null", "utf8", "utf8mb3", "utf8mb4",
+];
+/// What `DESCRIBE` may be followed by that is no table.
+const NOT_DESCRIBED: [&str; 13] = [
+    "ANALYZE",
+    "DELETE",
+    "EXTENDED",
+    "FOR",
+    "FORMAT",
+    "INSERT",
+    "PARTITIONS",
+    "REPLACE",
+    "SELECT",
+    "TABLE",
+    "UPDATE",
+    "VALUES",
+    "WITH",
 ];
 
 /// What `SHOW` may list.
@@ -122,6 +171,9 @@ fn read(sql: &[u8], place: Place<'_>) -> Result<Built, Unclear> {
             .chain(place.database.map(str::to_lowercase))
             .collect(),
         calls: calls.collect(),
+        computes: computes(&tokens),
+        compared: compared(&tokens),
+        keeps_results_plain: statements.iter().all(|one| keeps_results_plain(one)),
     })
 }
 
@@ -152,11 +204,16 @@ fn of(statement: &[Token<'_>]) -> Form {
 
 fn query(rest: &[Token<'_>]) -> Form {
     let is_alone = !rest.iter().any(|token| {
-        token.is_word("SELECT")
-            || NOT_ALONE.iter().any(|word| token.is_word(word))
-            || token.is_symbol(":")
+        token.is_word("SELECT") || is_one_of(token, &NOT_ALONE) || token.is_symbol(":")
     });
-    match is_alone {
+    // A function is called by its name in quotes as well.
+    let calls_none = !rest.windows(2).any(|pair| match pair {
+        [name, bracket] if bracket.is_symbol("(") => NOT_ALONE
+            .iter()
+            .any(|word| name.text.eq_ignore_ascii_case(word)),
+        _ => false,
+    });
+    match is_alone && calls_none {
         true => Form::OneQuery,
         false => Form::Other,
     }
@@ -166,9 +223,7 @@ fn query(rest: &[Token<'_>]) -> Form {
 fn describes(rest: &[Token<'_>]) -> Form {
     const MOST: usize = 5;
     let is_name = |token: &Token<'_>| match token.kind {
-        Kind::Word => !["ANALYZE", "EXTENDED", "FOR", "FORMAT", "PARTITIONS"]
-            .iter()
-            .any(|word| token.is_word(word)),
+        Kind::Word => !is_one_of(token, &NOT_DESCRIBED),
         Kind::Name | Kind::Text => true,
         _ => token.is_symbol("."),
     };
@@ -176,6 +231,82 @@ fn describes(rest: &[Token<'_>]) -> Form {
         true => Form::Listing,
         false => Form::Other,
     }
+}
+
+fn is_one_of(token: &Token<'_>, words: &[&str]) -> bool {
+    words.iter().any(|word| token.is_word(word))
+}
+
+/// Whether anything is called that may be given values.
+fn computes(tokens: &[Token<'_>]) -> bool {
+    tokens.iter().enumerate().any(|(at, token)| {
+        let follows = |by: usize, symbol: &str| {
+            let next = tokens.get(at.saturating_add(by));
+            next.is_some_and(|next| next.is_symbol(symbol))
+        };
+        let is_empty = is_one_of(token, &GIVEN_NOTHING) && follows(2, ")");
+        token.kind != Kind::Symbol && follows(1, "(") && !is_one_of(token, &NOT_CALLED) && !is_empty
+    })
+}
+
+/// What may stand beside an operator that tells more than whether two values are equal. An operator among a query's
+/// conditions is beside what follows the word `FROM`; any other may be beside whatever the query holds, because what
+/// is shown has names of its own there.
+fn compared(tokens: &[Token<'_>]) -> BTreeSet<String> {
+    let from = tokens.iter().position(|token| token.is_word("FROM"));
+    let (shown, rest) = tokens
+        .split_at_checked(from.unwrap_or_default())
+        .unwrap_or_default();
+    let end = rest
+        .iter()
+        .position(|token| is_one_of(token, &AFTER_CONDITIONS));
+    let (conditions, last) = rest
+        .split_at_checked(end.unwrap_or(rest.len()))
+        .unwrap_or_default();
+    // All columns, and no product.
+    let shown_operates = shown
+        .iter()
+        .any(|token| operates(token) && !token.is_symbol("*"));
+    let scope = match (
+        shown_operates || last.iter().any(operates),
+        conditions.iter().any(operates),
+    ) {
+        (true, _) => tokens,
+        (false, true) => rest,
+        (false, false) => &[],
+    };
+    let names = scope
+        .iter()
+        .filter(|token| matches!(token.kind, Kind::Word | Kind::Name | Kind::Text));
+    names.map(|token| token.text.to_lowercase()).collect()
+}
+
+fn operates(token: &Token<'_>) -> bool {
+    match token.kind {
+        Kind::Symbol => !NO_OPERATORS.contains(&token.text.as_ref()),
+        _ => is_one_of(token, &OPERATORS),
+    }
+}
+
+/// Whether a statement leaves the set of characters of results plain.
+fn keeps_results_plain(statement: &[Token<'_>]) -> bool {
+    if !statement.first().is_some_and(|first| first.is_word("SET")) {
+        return true;
+    }
+    let is = |token: &Token<'_>, name: &str| token.text.eq_ignore_ascii_case(name);
+    statement.iter().enumerate().all(|(at, token)| {
+        let mut rest = statement.iter().skip(at.saturating_add(1));
+        if is(token, "CHARACTER") {
+            rest.next();
+        } else if !["CHARACTER_SET_RESULTS", "CHARSET", "NAMES"]
+            .iter()
+            .any(|name| is(token, name))
+        {
+            return true;
+        }
+        let value = rest.find(|token| !token.is_symbol("=") && !token.is_symbol(":"));
+        value.is_some_and(|value| PLAIN.iter().any(|plain| is(value, plain)))
+    })
 }
 
 /// Whether a condition of a list could do more than compare.
@@ -189,6 +320,10 @@ mod tests {
     use crate::statement::{Backslash, Dialect, DoubleQuotes};
 
     fn form_of(sql: &str) -> Form {
+        built_of(sql).form
+    }
+
+    fn built_of(sql: &str) -> Built {
         let dialect = Dialect::MySql {
             backslash: Backslash::Escapes,
             quotes: DoubleQuotes::Unsure,
@@ -198,7 +333,80 @@ mod tests {
             database: Some("shop"),
             shapes: None,
         };
-        built(sql.as_bytes(), place).form
+        built(sql.as_bytes(), place)
+    }
+
+    /// PO-2, G4: what can read a value out of a condition is known, however it is written.
+    #[test]
+    fn given_conditions_then_calls_and_what_is_compared_other_than_by_equality_are_known() {
+        for calls in [
+            "SELECT id FROM c WHERE ord(email) = 1",
+            "SELECT id FROM c WHERE `ord` (email) = 1",
+            "SELECT id FROM c WHERE \"ord\"(email) = 1",
+            "SELECT id FROM c WHERE left(email, 1) = 'a'",
+            "SELECT id FROM c WHERE now(email) = 1",
+        ] {
+            assert!(built_of(calls).computes, "{calls}");
+        }
+        for none in [
+            "SELECT (id) FROM c JOIN d USING (id) WHERE (a = 1 OR (b = 2)) AND id IN (1) AND NOT (d < now())",
+            "SELECT id FROM c WHERE a = '(' ",
+        ] {
+            assert!(!built_of(none).computes, "{none}");
+        }
+        for (sql, is_compared) in [
+            (
+                "SELECT id, email FROM c WHERE id < 4 ORDER BY id LIMIT 1",
+                false,
+            ),
+            ("SELECT c.*, email FROM c WHERE id = 4", false),
+            ("SELECT id FROM c WHERE email = 'a' AND id IN (1, 2)", false),
+            ("SELECT id FROM c WHERE email LIKE 'a%'", true),
+            ("SELECT id FROM c WHERE c.`EMAIL` >= 'a'", true),
+            ("SELECT id FROM c WHERE \"email\" rlike 'a'", true),
+            ("SELECT id FROM c WHERE email BETWEEN 'a' AND 'b'", true),
+            ("SELECT id FROM c JOIN d ON d.id = email + 0", true),
+            ("SELECT id FROM c JOIN d ON d.id = email DIV 10", true),
+            ("SELECT email AS e FROM c HAVING e > 'a'", true),
+            ("SELECT email e FROM c ORDER BY e < 'b'", true),
+            ("SELECT email > 'a' FROM c", true),
+        ] {
+            assert_eq!(
+                built_of(sql).compared.contains("email"),
+                is_compared,
+                "{sql}"
+            );
+        }
+    }
+
+    /// PO-2, G4: the set of characters of results stays one that is read here as a client reads it.
+    #[test]
+    fn given_settings_then_only_plain_sets_of_characters_keep_results_plain() {
+        for plain in [
+            "SET NAMES utf8mb4",
+            "SET NAMES 'latin1' COLLATE latin1_bin",
+            "SET character_set_results = NULL",
+            "SET @@session.character_set_results := binary, autocommit = 1",
+            "SET CHARACTER SET utf8",
+            "SELECT names FROM c",
+            "BEGIN",
+        ] {
+            assert!(built_of(plain).keeps_results_plain, "{plain}");
+        }
+        for other in [
+            "SET NAMES utf16",
+            "SET NAMES DEFAULT",
+            "SET character_set_results = filename",
+            "SET autocommit = 1, `character_set_results` = 'utf32'",
+            "SET SESSION character_set_results = @@character_set_system",
+            "SET CHARACTER SET ucs2",
+            "SET CHARSET ucs2",
+            "SELECT 1; SET NAMES utf16",
+            "SET STATEMENT character_set_results = utf16 FOR SELECT 1",
+            "SET NAMES 'utf16",
+        ] {
+            assert!(!built_of(other).keeps_results_plain, "{other}");
+        }
     }
 
     /// PO-2, G4: only a query that stands alone is one.
@@ -222,6 +430,8 @@ mod tests {
             "SELECT @x := email FROM customer",
             "SELECT @x:=email FROM customer",
             "SELECT id FROM customer WHERE last_insert_id(ord(email)) > 0",
+            "SELECT id FROM customer WHERE `last_insert_id`(ord(email)) > 0",
+            "SELECT id FROM customer WHERE \"LAST_INSERT_ID\" (ord(email)) > 0",
             "SELECT email FROM customer PROCEDURE ANALYSE()",
             "SELECT j.name FROM customer, JSON_TABLE(email, '$' COLUMNS (name int PATH '$')) j",
             "SELECT 1; SELECT email FROM customer",
@@ -230,6 +440,9 @@ mod tests {
             "EXPLAIN SELECT email FROM customer",
             "DESCRIBE FORMAT=JSON SELECT email FROM customer",
             "DESC SELECT email FROM customer WHERE email > ''",
+            "DESC SELECT email FROM customer",
+            "DESCRIBE DELETE FROM customer",
+            "DESC TABLE customer",
             "",
         ] {
             assert_eq!(form_of(other), Form::Other, "{other}");

@@ -9,10 +9,10 @@ use crate::node::finished;
 const CANARY: &str = "canary";
 /// Addresses are tokens, account numbers end as they do, birthdays are nobody's business.
 const POLICY: &str = "@id(\"customers-are-masked\")\n\
-    @mask(\"shop.*.customer.email = token | *.*.Customer.IBAN = partial | *.*.customer.born = null\")\n\
+    @mask(\"shop.*.customer.email = token | *.*.Customer.IBAN = partial | *.*.customer.born = null | *.*.staff.code = null\")\n\
     permit (principal, action, resource);\n";
 /// Whatever shows columns of it under other names, or computes from them.
-const DATABASE: &str = "CREATE TABLE shop.customer (id int PRIMARY KEY, email varchar(80), iban text, born date, \
+const DATABASE: &str = "CREATE DATABASE pay; CREATE TABLE shop.customer (id int PRIMARY KEY, email varchar(80), iban text, born date, \
       kind enum('a', 'b'), long_one longtext); \
     INSERT INTO shop.customer VALUES (1, 'canary-ann@example.com', 'DE00canary1234', '1970-01-02', 'a', ''), \
       (2, 'canary-bob@example.com', 'canary', NULL, 'b', ''), (3, 'canary-ann@example.com', NULL, '1980-03-04', NULL, ''), \
@@ -28,6 +28,8 @@ const DATABASE: &str = "CREATE TABLE shop.customer (id int PRIMARY KEY, email va
     CREATE VIEW shop.looked_up AS SELECT shop.lookup() AS name; \
     CREATE DATABASE other; GRANT SELECT ON other.* TO app@'%'; GRANT SELECT ON mysql.column_stats TO app@'%'; \
     CREATE VIEW other.item AS SELECT id, email AS name FROM shop.customer; \
+    CREATE TABLE pay.staff (id int PRIMARY KEY, code varchar(80)); INSERT INTO pay.staff VALUES (1, 'canary-code'); \
+    CREATE VIEW shop.staff_shown AS SELECT id, code AS name FROM pay.staff; GRANT SELECT (id) ON pay.staff TO app@'%'; \
     CREATE TABLE shop.part (id int, email varchar(80)) ENGINE = MyISAM; \
     INSERT INTO shop.part VALUES (1, 'canary-in-a-part'); \
     CREATE TABLE shop.parts (id int, email varchar(80)) ENGINE = MERGE UNION = (shop.part)";
@@ -42,7 +44,7 @@ const SHOWN: &[&str] = &[
     "SELECT item.id, email AS name FROM customer NATURAL JOIN item;",
     "SELECT SQL_BIG_RESULT SQL_BUFFER_RESULT email AS id FROM customer GROUP BY email;",
     "SELECT EMAIL `select` FROM shop.customer /* FROM item */ WHERE id = 1;",
-    "SELECT (email) AS kind FROM customer HAVING kind > '';",
+    "SELECT (email) AS kind FROM customer HAVING kind IS NOT NULL;",
 ];
 
 /// None of these may show a value.
@@ -96,6 +98,15 @@ const REFUSED: &[&str] = &[
     "PREPARE p FROM 'SELECT upper(email) FROM customer';",
     "EXECUTE IMMEDIATE 'SELECT upper(email) FROM customer';",
     "SELECT email FROM customer FOR UPDATE;",
+    "SELECT (email) AS kind FROM customer HAVING kind > '';",
+    "SELECT id FROM customer WHERE email LIKE '%a%';",
+    "SELECT id FROM customer JOIN information_schema.COLLATIONS a ON a.ID = ORD(SUBSTR(email, 8, 1));",
+    "SELECT id FROM customer WHERE pow(ord(email), 1000000) > 1;",
+    "SELECT id FROM customer WHERE `last_insert_id`(ord(email)) > 0;",
+    "SELECT id FROM pay.staff;",
+    "SELECT name FROM staff_shown;",
+    "SET NAMES utf16;",
+    "DESC SELECT email FROM customer;",
     "SELECT email /*! , upper(email) */ FROM customer;",
     "SELECT email /*M! , upper(email) */ FROM customer;",
 ];
@@ -142,13 +153,8 @@ fn given_masked_columns_when_they_are_asked_for_in_every_way_then_no_value_of_th
         assert!(is_refused, "{statement}: {said}");
     }
     // An error of the target's may tell a value, and is not told.
-    for statement in [
-        "SELECT id FROM customer WHERE pow(ord(email), 1000000) > 1;",
-        "SELECT nothing FROM customer;",
-    ] {
-        client.type_line(statement);
-        client.until("shown by its code alone");
-    }
+    client.type_line("SELECT nothing FROM customer;");
+    client.until("shown by its code alone");
     // Another database makes another relation of a name.
     client.type_line("USE other;");
     client.type_line("SELECT name FROM item;");

@@ -110,6 +110,8 @@ pub(in super::super) struct Catalog {
     functions: HashSet<String>,
     /// Every column of the tables that hold masked ones, by the table's name; names of columns in lower case.
     columns: HashMap<String, HashMap<String, Shown>>,
+    /// Names of the columns that policies mask, in lower case.
+    masked: HashSet<String>,
 }
 
 /// What a statement has to do with masked columns.
@@ -137,12 +139,16 @@ impl Catalog {
                 .or_default()
                 .insert(column.to_lowercase(), shown);
         }
-        // What a policy names and whose columns nobody may see, or are spelt in a way that was not found.
+        // What a policy names and whose column the account may not see, or is spelt in a way that was not found.
+        // Others may see it, and views show it with their eyes.
         let unread = |table: &Table| {
             let name = statement::table_name(&table.database, &table.name);
+            let of_table = columns.get(&name);
+            let is_seen = |rule: &ColumnName| {
+                of_table.is_some_and(|all| all.contains_key(&rule.column().to_lowercase()))
+            };
             let mut rules = masks.keys();
-            !columns.contains_key(&name)
-                && rules.any(|rule| names(rule, &table.database, &table.name))
+            rules.any(|rule| names(rule, &table.database, &table.name) && !is_seen(rule))
         };
         let unread = answers.tables.iter().filter(|table| unread(table));
         let unread: HashSet<String> = unread
@@ -161,7 +167,10 @@ impl Catalog {
         }
         let functions = answers.functions.iter().map(|name| name.to_lowercase());
         let functions = functions.collect();
+        let masked = masks.keys().map(|rule| rule.column().to_lowercase());
+        let masked = masked.collect();
         Self {
+            masked,
             functions,
             masks,
             reaches,
@@ -186,6 +195,8 @@ impl Catalog {
         match form {
             Form::Telling => return Err(Unmaskable),
             Form::Listing => return Ok(Touch::Nothing),
+            // What a mask counts as characters would be others.
+            _ if !built.keeps_results_plain => return Err(Unmaskable),
             // It has no rows.
             _ if !facts.verbs.is_empty() && is_about(Verb::Session) => return Ok(Touch::Nothing),
             _ if facts.verb() >= Verb::Unknown => return Err(Unmaskable),
@@ -205,7 +216,17 @@ impl Catalog {
                 Reach::Holds | Reach::Shows => return Err(Unmaskable),
             }
         }
-        Ok(touch)
+        match touch == Touch::Columns && self.reads_out(built) {
+            true => Err(Unmaskable),
+            false => Ok(touch),
+        }
+    }
+
+    /// Whether which rows a statement finds may tell more of masked values than that they equal another.
+    fn reads_out(&self, built: &Built) -> bool {
+        // Servers take other letters for those of a name than ours do.
+        let is_masked = |name: &String| self.masked.contains(name) || !name.is_ascii();
+        built.computes || built.compared.iter().any(is_masked)
     }
 
     /// Whether a text holds the name of something that is not clear, and of its database.
@@ -277,7 +298,7 @@ fn reaches(
             let key = (table.database.clone(), table.name.clone());
             let asked = answers.definitions.get(&key).and_then(|text| asked(text));
             match asked {
-                Some(relations) if !holds => {
+                Some(relations) if !holds && !unread.contains(&name) => {
                     let relations = relations.into_iter();
                     let others = relations.filter(|asked| servers_own(asked) != Some(true));
                     asks.extend(others.map(|asked| (name.clone(), asked)));

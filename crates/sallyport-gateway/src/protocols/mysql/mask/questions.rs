@@ -40,6 +40,9 @@ pub(in super::super) enum CatalogError {
     /// It has more than is looked at.
     #[error("read a catalogue of this size")]
     TooLarge,
+    /// The session could turn to another database or set of characters unnoticed.
+    #[error("follow a session that does not tell its state")]
+    Untold,
     /// It refused.
     #[error("ask a catalogue that refuses with {number}")]
     Refused {
@@ -49,7 +52,7 @@ pub(in super::super) enum CatalogError {
 }
 
 /// The questions, in the order of their answers. `$tables` are names of tables in lower case.
-const QUESTIONS: [&str; 4] = [
+const QUESTIONS: [&str; 5] = [
     // Tables and views.
     "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, ENGINE FROM information_schema.TABLES \
      WHERE TABLE_SCHEMA NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys')",
@@ -62,6 +65,8 @@ const QUESTIONS: [&str; 4] = [
     // Functions that came with no server.
     "SELECT ROUTINE_NAME FROM information_schema.ROUTINES \
      WHERE ROUTINE_TYPE <> 'PROCEDURE' AND ROUTINE_SCHEMA NOT IN ('mysql', 'sys')",
+    // Whether the session tells its database, and which settings.
+    "SELECT @@session.session_track_schema, @@session.session_track_system_variables",
 ];
 
 /// What is asked, and of which connection.
@@ -158,7 +163,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reader<'_, S> {
             if self.rows > CATALOG_ROWS_MAX {
                 return Err(CatalogError::TooLarge);
             }
-            take(answers, question, &values(&packet)?)?;
+            let values = values(&packet)?;
+            match (question, values.as_slice()) {
+                (TRACKED, values) if tells_state(values) => {}
+                (TRACKED, _) => return Err(CatalogError::Untold),
+                (question, values) => take(answers, question, values)?,
+            }
         }
     }
 
@@ -202,6 +212,20 @@ fn values(packet: &[u8]) -> Result<Vec<Option<String>>, CodecError> {
     Ok(values)
 }
 
+/// The question of what the session tells.
+const TRACKED: usize = 4;
+
+/// Whether a session that is set so tells its database and its set of characters. Whether backslashes escape stands
+/// in every status.
+fn tells_state(values: &[Option<String>]) -> bool {
+    let [Some(schema), Some(variables)] = values else {
+        return false;
+    };
+    let mut variables = variables.split(',').map(str::trim);
+    (schema == "1" || schema.eq_ignore_ascii_case("on"))
+        && variables.any(|name| name == "*" || name.eq_ignore_ascii_case("character_set_client"))
+}
+
 /// Notes one row of the answer to a question.
 fn take(
     answers: &mut Answers,
@@ -209,6 +233,10 @@ fn take(
     values: &[Option<String>],
 ) -> Result<(), CodecError> {
     match (question, values) {
+        // Its name may have letters that the client's set of characters lacks: it cannot be told from others.
+        (0, [Some(database), Some(name), ..]) if database.contains('?') || name.contains('?') => {
+            return Err(CodecError::Body);
+        }
         (0, [Some(database), Some(name), Some(kind), engine]) => answers.tables.push(Table {
             database: database.clone(),
             name: name.clone(),
@@ -229,4 +257,37 @@ fn take(
         _ => return Err(CodecError::Body),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PO-2, G4: what the gateway believes of a session's state, the session has to tell.
+    #[test]
+    fn given_what_a_session_tells_then_it_is_enough_only_with_its_database_and_characters() {
+        let values =
+            |schema: &str, variables: &str| [schema, variables].map(|v| Some(v.to_owned()));
+        for (schema, variables, expected) in [
+            ("1", "autocommit,character_set_client,time_zone", true),
+            ("ON", "time_zone, Character_Set_Client", true),
+            ("1", "*", true),
+            ("0", "*", false),
+            ("1", "", false),
+            ("1", "autocommit,character_set_client_x", false),
+        ] {
+            let is_told = tells_state(&values(schema, variables));
+            assert_eq!(is_told, expected, "{schema} {variables}");
+        }
+        assert!(!tells_state(&[None, None]) && !tells_state(&[]));
+    }
+
+    /// PO-2, G4: a name that lost letters is not taken for another.
+    #[test]
+    fn given_a_table_whose_name_lost_letters_then_there_is_no_catalogue() {
+        let row = |name: &str| ["shop", name, "BASE TABLE", "InnoDB"].map(|v| Some(v.to_owned()));
+        let mut answers = Answers::default();
+        assert!(take(&mut answers, 0, &row("item")).is_ok());
+        assert!(take(&mut answers, 0, &row("k?rzel")).is_err());
+    }
 }

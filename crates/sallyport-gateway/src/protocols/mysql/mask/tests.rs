@@ -199,6 +199,90 @@ fn given_statements_then_those_whose_rows_can_be_judged_may_run_and_others_may_n
     }
 }
 
+/// PO-2, G4: an account reads values out of conditions only by guessing whole ones.
+#[test]
+fn given_conditions_on_masked_columns_then_only_equality_may_run() {
+    let catalog = catalog();
+    for (sql, expected) in [
+        (
+            "SELECT id FROM customer WHERE email = 'a' AND id > 3",
+            Err(Unmaskable),
+        ),
+        (
+            "SELECT id FROM customer WHERE email IN ('a', 'b') AND id = 3",
+            Ok(Touch::Columns),
+        ),
+        (
+            "SELECT id, email FROM customer WHERE id > 3",
+            Ok(Touch::Columns),
+        ),
+        (
+            "SELECT id FROM customer WHERE born < '1970-01-01'",
+            Err(Unmaskable),
+        ),
+        (
+            "SELECT id FROM customer WHERE Iban LIKE 'DE%'",
+            Err(Unmaskable),
+        ),
+        (
+            "SELECT id FROM customer JOIN information_schema.COLLATIONS a ON a.ID = ORD(SUBSTR(email, 1, 1))",
+            Err(Unmaskable),
+        ),
+        (
+            "SELECT id FROM customer WHERE id = 1 AND `last_insert_id`(CONV(HEX(email), 16, 10)) = 1",
+            Err(Unmaskable),
+        ),
+        (
+            "SELECT name FROM item WHERE lower(name) LIKE 'a%'",
+            Ok(Touch::Nothing),
+        ),
+        ("SET NAMES utf16", Err(Unmaskable)),
+        ("SET character_set_results = filename", Err(Unmaskable)),
+        ("SET character_set_results = latin1", Ok(Touch::Nothing)),
+    ] {
+        assert_eq!(touch(&catalog, sql), expected, "{sql}");
+    }
+}
+
+/// PO-2, G4: a masked column that the account may not see, or whose name it cannot spell, keeps its table and the
+/// views over it from being clear.
+#[test]
+fn given_a_masked_column_that_is_not_seen_then_its_table_and_views_over_it_are_not_clear() {
+    let masks = || {
+        Arc::new(Masks::from([(
+            "*.*.staff.kürzel".parse().unwrap(),
+            Mask::Null,
+        )]))
+    };
+    let definition = "select `shop`.`staff`.`kürzel` AS `name` from `shop`.`staff`";
+    let catalog = |columns: &[&str]| {
+        Catalog::new(
+            masks(),
+            Answers {
+                tables: vec![table("staff", "InnoDB"), table("shown", "")],
+                definitions: HashMap::from([(
+                    ("shop".to_owned(), "shown".to_owned()),
+                    definition.to_owned(),
+                )]),
+                columns: columns
+                    .iter()
+                    .map(|name| ("shop".to_owned(), "staff".to_owned(), (*name).to_owned()))
+                    .collect(),
+                functions: Vec::new(),
+            },
+        )
+    };
+    for hidden in [&["id"][..], &["id", "k?rzel"], &[]] {
+        let catalog = catalog(hidden);
+        for sql in ["SELECT id FROM staff", "SELECT name FROM shown"] {
+            assert_eq!(touch(&catalog, sql), Err(Unmaskable), "{hidden:?} {sql}");
+        }
+    }
+    let seen = catalog(&["id", "kürzel"]);
+    assert_eq!(touch(&seen, "SELECT id FROM staff"), Ok(Touch::Columns));
+    assert_eq!(touch(&seen, "SELECT name FROM shown"), Err(Unmaskable));
+}
+
 /// A definition as servers send it.
 fn definition(database: &str, table: &str, column: &str, characters: u16, kind: u8) -> BytesMut {
     let mut body = BytesMut::new();

@@ -115,6 +115,10 @@ where
                 }
                 self.plain(&packet, Expected::One).await
             }
+            // What the session tells of its state would be what the server begins with, and nobody asked that.
+            RESET_CONNECTION if self.setup.session.has_masks() => {
+                self.refuse_command("COM_RESET_CONNECTION").await
+            }
             RESET_CONNECTION => {
                 self.statements.close_all();
                 self.plain(&packet, Expected::One).await?;
@@ -150,11 +154,16 @@ where
                     "this command" => format!("command {other:#04x}"),
                     name => name.to_owned(),
                 };
-                let operation = operations::unsupported(&detail);
-                self.put_refusal(operation, Reason::FeatureRefused).await;
-                self.refuse(&wording::unknown_command(&detail)).await
+                self.refuse_command(&detail).await
             }
         }
+    }
+
+    /// Answers a command that is not passed on.
+    async fn refuse_command(&mut self, detail: &str) -> Result<(), RelayError> {
+        let operation = operations::unsupported(detail);
+        self.put_refusal(operation, Reason::FeatureRefused).await;
+        self.refuse(&wording::unknown_command(detail)).await
     }
 
     /// Passes a command that runs nothing.
@@ -340,13 +349,20 @@ where
             return self.refuse(&wording::NO_SUCH_STATEMENT.into()).await;
         };
         // A cursor's flags, and how often: once.
-        read(body.byte())?;
+        let flags = read(body.byte())?;
         read(body.u32())?;
         let count = statement.parameters;
         let parameters = values::read(body, count, &mut statement.types, &statement.ahead);
         let parameters = read(parameters)?;
         statement.end_cursor();
         let text = Arc::clone(&statement.text);
+        // Fields of a cursor are described as those of a table that the server makes for it: by the names that the
+        // statement gave them.
+        if flags != 0 && !matches!(self.shape(&text, Rows::Binary), Ok(None)) {
+            let reason = Reason::MaskedColumn;
+            self.put_refusal(text.operation(), reason).await;
+            return self.refuse(&wording::refusal(reason, "")).await;
+        }
         match self.begin(&text, &parameters, Rows::Binary).await? {
             Begun::Refused(told) => self.refuse(&told).await,
             Begun::Running => {
