@@ -3,16 +3,9 @@
 //!
 //! Not here: PostgreSQL ([`super::database`]), which has all the other figures of databases.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    path::Path as FilePath,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, path::Path as FilePath, process::Command, time::Duration};
 
 use anyhow::{Context as _, bail};
-use serde_json::Value;
 
 use super::{
     accounting::{self, Cpu},
@@ -24,11 +17,12 @@ use crate::{
     demo::{
         actor::{Actor, text},
         stage::Stage,
+        target_program::TargetProgram,
     },
     process,
 };
 
-const CONNECTIONS_MAX: &str = "60";
+const CONNECTIONS_MAX: u16 = 60;
 const ACCOUNT: &str = "app";
 const PASSWORD: &str = "only-for-this-measurement";
 const PERSON: &str = "alice";
@@ -67,9 +61,7 @@ pub fn take(binary: &FilePath, options: &Options, figures: &mut Figures) -> anyh
 
 /// A server, a node, and a person who needs nobody's word.
 struct World {
-    server: Child,
-    port: u16,
-    socket: String,
+    server: TargetProgram,
     gateway_pid: u32,
     stage: Stage,
 }
@@ -84,48 +76,31 @@ struct Taken {
 impl World {
     fn make(binary: &FilePath) -> anyhow::Result<Self> {
         let stage = Stage::set(binary, "bench-mysql")?;
-        let program = binary.with_file_name("mariadb-target");
-        let mut server = Command::new(&program)
-            .arg(CONNECTIONS_MAX)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("start `{}`", program.display()))?;
-        let mut line = String::new();
-        BufReader::new(server.stdout.take().context("hear the server")?)
-            .read_line(&mut line)
-            .context("hear where the server is")?;
-        let place: Value = serde_json::from_str(&line)
-            .with_context(|| format!("read where the server is: `{line}`"))?;
-        let port = place.get("port").and_then(Value::as_u64);
+        let server = TargetProgram::start(binary, "mariadb-target", CONNECTIONS_MAX)?;
         let world = Self {
             server,
-            port: port
-                .and_then(|port| u16::try_from(port).ok())
-                .context("read the server's port")?,
-            socket: text(&place, "socket")?.to_owned(),
             gateway_pid: accounting::child_called(stage.node_pid(), "gateway")?,
             stage,
         };
-        world.furnish(text(&place, "authority")?)?;
+        world.furnish()?;
         Ok(world)
     }
 
     /// Rows, an account, and a grant for it.
-    fn furnish(&self, authority: &str) -> anyhow::Result<()> {
+    fn furnish(&self) -> anyhow::Result<()> {
         self.execute("CREATE DATABASE bench")?;
         self.execute(&format!(
             "CREATE USER {ACCOUNT}@'%' IDENTIFIED BY '{PASSWORD}' REQUIRE SSL; GRANT ALL ON bench.* TO {ACCOUNT}@'%'"
         ))?;
-        self.make_identity(authority)?;
+        self.make_identity()?;
         process::output(self.sysbench(Path::Direct)?.args([ROWS, "prepare"]))?;
         let owner = Actor::enrol(&self.stage, "olga", &self.stage.first_owner_code)?;
         let made = owner.json(&["person", "create", PERSON, "--group", "operators"])?;
         let person = Actor::enrol(&self.stage, PERSON, text(&made, "code")?)?;
-        let address = format!("127.0.0.1:{}", self.port);
+        let address = format!("127.0.0.1:{}", self.server.port);
         let create = ["target", "create", "orders", "--protocol", "mysql"];
         let place = ["--address", &address, "--sensitivity", "low"];
-        owner.say(&[&create[..], &place, &["--host-key", authority]].concat())?;
+        owner.say(&[&create[..], &place, &["--host-key", &self.server.authority]].concat())?;
         owner.say(&["account", "create", &on(), "--engine", "static"])?;
         let words = ["account", "set-secret", &on(), "--kind", "password"];
         let (is_done, _, complaint) = owner.attempt(&words, &format!("{PASSWORD}\n"))?;
@@ -141,8 +116,8 @@ impl World {
 
     /// sysbench looks for its authorities in its folder, and speaks TLS only with a certificate of its own. Of
     /// those, the server takes the one that it knows.
-    fn make_identity(&self, authority: &str) -> anyhow::Result<()> {
-        let folder = &self.stage.folder;
+    fn make_identity(&self) -> anyhow::Result<()> {
+        let (folder, authority) = (&self.stage.folder, &self.server.authority);
         let of_server = fs::read(authority).context("read the server's certificate")?;
         let mut authorities = fs::read(self.stage.ca()).context("read the node's authority")?;
         authorities.extend(&of_server);
@@ -163,14 +138,16 @@ impl World {
         let mut client = Command::new("mariadb");
         client
             .arg("--no-defaults")
-            .arg(format!("--socket={}", self.socket))
+            .arg(format!("--socket={}", self.server.socket))
             .args(["--user=root", "--execute", sql]);
         process::output(&mut client).map(drop)
     }
 
     fn sysbench(&self, path: Path) -> anyhow::Result<Command> {
         let (port, user, password) = match path {
-            Path::Direct | Path::Relay => (self.port, ACCOUNT.to_owned(), PASSWORD.to_owned()),
+            Path::Direct | Path::Relay => {
+                (self.server.port, ACCOUNT.to_owned(), PASSWORD.to_owned())
+            }
             Path::Sallyport => {
                 let person = Actor::known(&self.stage, PERSON);
                 let pass = person.say(&["db", "token", &on()])?;
@@ -208,13 +185,6 @@ impl World {
             count,
             gateway: spent,
         })
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        drop(self.server.stdin.take());
-        let _ = self.server.wait();
     }
 }
 

@@ -50,7 +50,7 @@ fn set_up(stage: &Stage, cast: &Cast<'_>) -> anyhow::Result<Postgres> {
         "ALTER TABLE item OWNER TO app",
     ])?;
     let olga = Actor::known(stage, "olga");
-    let address = format!("127.0.0.1:{}", server.port);
+    let address = format!("127.0.0.1:{}", server.program.port);
     olga.say(&[
         "target",
         "create",
@@ -62,7 +62,7 @@ fn set_up(stage: &Stage, cast: &Cast<'_>) -> anyhow::Result<Postgres> {
         "--sensitivity",
         "high",
         "--host-key",
-        &server.authority,
+        &server.program.authority,
     ])?;
     olga.say(&["account", "create", ACCOUNT, "--engine", "static"])?;
     let words = ["account", "set-secret", ACCOUNT, "--kind", "password"];

@@ -14,6 +14,7 @@ mod database;
 pub mod postgres;
 pub mod stage;
 mod story;
+pub mod target_program;
 
 use std::path::PathBuf;
 

@@ -4,6 +4,7 @@ mod account;
 mod database;
 pub mod mariadb;
 pub mod postgres;
+pub mod program;
 pub mod sshd;
 
 /// What a database server that is a target of sessions is made of.

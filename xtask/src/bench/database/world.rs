@@ -128,7 +128,7 @@ impl World {
         let owner = Actor::enrol(&self.stage, OWNER, &self.stage.first_owner_code)?;
         let made = owner.json(&["person", "create", PERSON, "--group", "operators"])?;
         let person = Actor::enrol(&self.stage, PERSON, text(&made, "code")?)?;
-        let address = format!("127.0.0.1:{}", self.target.port);
+        let address = format!("127.0.0.1:{}", self.target.program.port);
         owner.say(&[
             "target",
             "create",
@@ -140,7 +140,7 @@ impl World {
             "--sensitivity",
             "low",
             "--host-key",
-            &self.target.authority,
+            &self.target.program.authority,
         ])?;
         for name in [ACCOUNT, MAKER] {
             let account = on(name);
@@ -168,7 +168,7 @@ impl World {
     /// A stock client of `path`, with what it needs in its environment.
     pub fn client(&self, path: Path, program: &str) -> anyhow::Result<Command> {
         match path {
-            Path::Direct => Ok(stock(program, self.target.port, ACCOUNT, PASSWORD)),
+            Path::Direct => Ok(stock(program, self.target.program.port, ACCOUNT, PASSWORD)),
             Path::Relay => Ok(stock(program, self.pooler_port, ACCOUNT, PASSWORD)),
             Path::Sallyport => self.client_of(ACCOUNT, program),
         }
@@ -285,7 +285,8 @@ fn start_pooler(target: &Postgres) -> anyhow::Result<(Running, u16, PathBuf)> {
         "-out",
         &file("crt"),
     ]))?;
-    fs::copy(&target.authority, folder.join("ca")).context("copy the target's certificate")?;
+    fs::copy(&target.program.authority, folder.join("ca"))
+        .context("copy the target's certificate")?;
     fs::write(
         folder.join("users"),
         format!("\"{ACCOUNT}\" \"{PASSWORD}\"\n"),
@@ -298,7 +299,7 @@ fn start_pooler(target: &Postgres) -> anyhow::Result<(Running, u16, PathBuf)> {
          auth_type = scram-sha-256\nauth_file = {}\nmax_client_conn = 1000\ndefault_pool_size = {POOL_MAX}\n\
          client_tls_sslmode = require\nclient_tls_key_file = {}\nclient_tls_cert_file = {}\n\
          server_tls_sslmode = verify-ca\nserver_tls_ca_file = {}\nlog_connections = 0\nlog_disconnections = 0\n",
-        target.port,
+        target.program.port,
         file("users"),
         file("key"),
         file("crt"),
